@@ -1,0 +1,159 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/codec"
+	"github.com/flipcache/flipcache/internal/flights"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// The errors of this package. Test for them by errors.Is; which method returns
+// which stands in its comment.
+var (
+	// ErrNotFound: Redis has no such key, or the loader said so. It is returned
+	// as it is, without an Error around it, since it is an answer.
+	ErrNotFound = errors.New("flipcache: not found")
+
+	// ErrClosed: the Store was closed.
+	ErrClosed = errors.New("the store is closed")
+
+	// ErrOption: an option, a name or an argument is out of its range. Nothing
+	// was done; the text names the option and says what to do.
+	ErrOption = errors.New("invalid option")
+
+	// ErrDecode: the bytes in Redis are not of the codec's form: another
+	// program or an older type wrote them. They are left as they are; Set and
+	// Delete mend the key.
+	ErrDecode = codec.ErrDecode
+
+	// ErrEncode: the codec refused the value. Nothing was written.
+	ErrEncode = codec.ErrEncode
+
+	// ErrTooLarge: key or value is longer than Redis' limit of 512 MB. Nothing
+	// was written.
+	ErrTooLarge = errors.New("longer than Redis' limit of 512 MB")
+
+	// ErrOutcomeUnknown: a write was sent and no answer came, because the
+	// connection broke or the context ended. It may have happened, or happen
+	// yet. No local tier keeps anything of it.
+	ErrOutcomeUnknown = errors.New("the outcome of the write is unknown")
+
+	// ErrPermission: Redis refused the user or its password, or the user may
+	// not run the command, or not on this key or channel.
+	ErrPermission = errors.New("not permitted")
+
+	// ErrUnsupported: the mode of invalidation is not built yet, or the server
+	// is too old or has no such feature.
+	ErrUnsupported = errors.New("not supported")
+
+	// ErrPanic: a loader, a codec or another function of the user's panicked;
+	// the text holds the stack.
+	ErrPanic = errors.New("panic in a user's function")
+)
+
+// Error is what all methods return but for ErrNotFound: the operation, the
+// cache and the key, around the reason.
+type Error struct {
+	Op   string // the method, in lower case
+	Name string // of the cache; empty where the Store is meant
+	Key  string // the key without the cache's name; empty where no single one is meant
+	Err  error
+}
+
+// Error returns one line such as
+//
+//	flipcache: get users:42: not permitted: NOPERM ...
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("flipcache: ")
+	b.WriteString(e.Op)
+	if e.Name != "" {
+		fmt.Fprintf(&b, " %s", printable(e.Name))
+		if e.Key != "" {
+			fmt.Fprintf(&b, ":%s", printable(e.Key))
+		}
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.Err }
+
+// printable keeps a log line one line, and bounded.
+func printable(s string) string {
+	const limit = 128
+	short := s
+	if len(s) > limit {
+		short = s[:limit] + "..."
+	}
+	for _, r := range short {
+		if r < ' ' || r == 0xfffd || r == 0x7f {
+			return fmt.Sprintf("%q", short)
+		}
+	}
+	return short
+}
+
+func optionError(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrOption}, args...)...)
+}
+
+// redisError gives an error of rueidis or Redis one of the sentinels above,
+// where one fits.
+func redisError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if re, ok := rueidis.IsRedisErr(err); ok {
+		switch text := re.Error(); {
+		case hasPrefix(text, "NOPERM", "NOAUTH", "WRONGPASS"), strings.Contains(text, "NOPERM"),
+			strings.Contains(text, "without any password configured"):
+			return fmt.Errorf("%w: %w", ErrPermission, err)
+		case hasPrefix(text, "WRONGTYPE"):
+			return fmt.Errorf("%w: another program keeps something else than a string there: %w", ErrDecode, err)
+		}
+		return err
+	}
+	if errors.Is(err, rueidis.ErrClosing) || errors.Is(err, invalidate.ErrClosed) || errors.Is(err, flights.ErrClosed) {
+		return ErrClosed
+	}
+	if p := (*flights.PanicError)(nil); errors.As(err, &p) {
+		return fmt.Errorf("%w: %w", ErrPanic, err)
+	}
+	return err
+}
+
+// writeError is redisError for a write: what Redis did not answer has an
+// unknown outcome.
+func writeError(err error) error {
+	err = redisError(err)
+	if _, answered := rueidis.IsRedisErr(err); err == nil || answered || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+func hasPrefix(s string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// ended is ctx's error, before anything is done under it.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("nothing was sent: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/flights"
+)
+
+// tokenLife is how long a load may take to have its value stored. It is part of
+// the protocol: all processes must agree on it.
+const tokenLife = time.Minute
+
+// GetOrLoad returns the value of key as Get does; where there is none, or bytes
+// that do not decode, it calls load, stores what that returns for the cache's
+// TTL, and returns it. Of all callers in this process that ask for the key at a
+// time one loads, on a goroutine of its own, under a context that keeps ctx's
+// values but ends only with the Store; a caller whose ctx ends leaves alone.
+// load should not call this cache for the same key.
+//
+// A loaded value is stored only if, since the load began, nobody in any process
+// has set or deleted the key: else what the key holds now is returned, or what
+// was loaded. A load of more than a minute is returned and not stored. Where
+// Redis cannot be reached, or the value not be stored, it is returned all the
+// same and counted in Stats.WriteBackErrors.
+//
+// Errors: load's own (ErrNotFound among them) with the zero value, ErrPanic,
+// ErrEncode, ErrClosed, ctx's error.
+func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load func(context.Context, K) (V, error)) (V, error) {
+	if e := c.flights.Hit(key); e != nil {
+		c.hits.Inc()
+		return e.Value, nil
+	}
+	r := c.fill(ctx, key)
+	if r.Err == nil && !r.Missing {
+		return r.Value, nil
+	}
+	var zero V
+	if err := c.store.ready(ctx); err != nil {
+		return zero, c.fail("getorload", key, err)
+	}
+	r = c.flights.Load(key, func(f *flights.Flight[K, V]) reply[V] { return c.load(ctx, f, load) }).Wait(ctx)
+	if r.Err != nil {
+		if errors.Is(r.Err, ErrNotFound) {
+			return zero, ErrNotFound
+		}
+		return zero, c.fail("getorload", key, redisError(r.Err))
+	}
+	return r.Value, nil
+}
+
+// load is the flight of a load: token and value, loader, write-back.
+func (c *Cache[K, V]) load(caller context.Context, f *flights.Flight[K, V], loader func(context.Context, K) (V, error)) reply[V] {
+	redisKey := c.prefix + keyText(f.Key())
+	token := c.store.token()
+	r := c.layToken(f, redisKey, token)
+	if r.Err == nil && !r.Missing {
+		return r
+	}
+	c.store.at(afterTokenIsLaid, redisKey)
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(caller))
+	defer cancel()
+	defer context.AfterFunc(c.store.ctx, cancel)()
+	c.counters.loads.Add(1)
+	v, err := loader(ctx, f.Key())
+	if err != nil {
+		return reply[V]{Err: err}
+	}
+	c.store.at(beforeWriteBack, redisKey)
+	held, err := c.writeBack(f, redisKey, token, r.Err, v)
+	switch {
+	case errors.Is(err, ErrEncode) || errors.Is(err, ErrTooLarge):
+		return reply[V]{Err: err}
+	case err != nil:
+		c.counters.writeBackErrors.Add(1)
+	case held != nil:
+		return *held
+	}
+	return reply[V]{Value: v}
+}
+
+// token returns a value that no other load has.
+func (s *Store) token() string {
+	return s.id + "." + strconv.FormatUint(s.tokens.Add(1), 10)
+}
+
+// layToken sets the load's token and reads the key, in one round trip.
+func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) reply[V] {
+	ctx, cancel := c.store.background()
+	defer cancel()
+	b := c.store.client.B()
+	commands := append([]rueidis.Completed{
+		b.Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
+	}, c.readCommands(redisKey)...)
+	sent := c.store.clock.Exact()
+	c.counters.fills.Add(1)
+	rs := c.store.client.DoMulti(ctx, commands...)
+	if err := rs[0].Error(); err != nil {
+		return reply[V]{Err: err}
+	}
+	return c.decode(rs[1], rs[2], sent)
+}
+
+// storeScript writes a loaded value back. ARGV[3] is the load's token. ARGV[4]
+// says what the load saw under the key: 'none', 'bytes' (those of ARGV[5]) or
+// 'other' (no string). ARGV[6] is the value, ARGV[7] its life in ms or ”.
+// It returns 1 if it was stored, else 0 with what the key holds and its life.
+var storeScript = rueidis.NewLuaScript(scriptHead + `
+local kind = redis.call('TYPE', KEYS[1]).ok
+local same = false
+if redis.call('GET', KEYS[2]) == ARGV[3] then
+  if ARGV[4] == 'none' then same = kind == 'none'
+  elseif ARGV[4] == 'bytes' then same = kind == 'string' and redis.call('GET', KEYS[1]) == ARGV[5]
+  else same = kind ~= 'none' and kind ~= 'string' end
+end
+if not same then
+  if kind ~= 'string' then return {0} end
+  return {0, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}
+end
+announce()
+if ARGV[7] == '' then redis.call('SET', KEYS[1], ARGV[6])
+else redis.call('SET', KEYS[1], ARGV[6], 'PX', ARGV[7]) end
+redis.call('UNLINK', KEYS[2])
+return {1}
+`)
+
+// writeBack stores v unless somebody wrote since the load began; then it
+// returns what the key holds, nil if that is nothing. seen is the error that
+// reading the key gave: nil if there was nothing.
+func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string, seen error, v V) (held *reply[V], err error) {
+	what, bytes := "none", ""
+	if raw := (*undecodable)(nil); errors.As(seen, &raw) {
+		what, bytes = "bytes", string(raw.data)
+	} else if seen != nil && errors.Is(redisError(seen), ErrDecode) {
+		what = "other"
+	} else if seen != nil {
+		return nil, seen // there is no token
+	}
+	data, err := c.codec.Append(nil, v)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	if len(data) > maxValue {
+		return nil, ErrTooLarge
+	}
+	life, px := c.ttlOrForEver(), ""
+	if life != forEver {
+		px = strconv.FormatInt(life.Milliseconds(), 10)
+	}
+	args := []string{token, what, bytes, string(data), px}
+	ctx, cancel := c.store.background()
+	defer cancel()
+	err = c.scriptKeeping(ctx, f.Key(), f, storeScript, []string{redisKey, tokenKey(redisKey)}, args,
+		func(r rueidis.RedisResult, sent int64) (keep reply[V], err error) {
+			a, err := r.ToArray()
+			if err != nil {
+				return keep, err
+			}
+			if len(a) == 0 {
+				return keep, errors.New("the script's reply is empty")
+			}
+			stored, err := a[0].AsInt64()
+			switch {
+			case err != nil:
+				return keep, err
+			case stored == 1:
+				keep.Value = v
+				if c.tier != nil {
+					keep.Deadline, keep.Keep = c.deadline(sent, life)
+				}
+				return keep, nil
+			case len(a) < 3:
+				return keep, nil
+			}
+			raw, err := a[1].AsBytes()
+			if err != nil {
+				return keep, err
+			}
+			if now, err := c.decodeValue(raw); err == nil { // what does not decode is not better than what was loaded
+				held = &reply[V]{Value: now}
+			}
+			return keep, nil
+		})
+	return held, err
+}

@@ -1,0 +1,44 @@
+package hybrid
+
+import "sync/atomic"
+
+// Stats counts what a cache did since New. All but Entries only grow.
+type Stats struct {
+	Hits     uint64 // reads answered by the local tier
+	Misses   uint64 // reads that had to ask Redis, or to wait for one that did
+	Fills    uint64 // commands that read a value from Redis
+	Loads    uint64 // calls of a loader
+	Writes   uint64 // keys written, deleted or touched in Redis
+	Sent     uint64 // keys whose change was announced to other processes
+	Received uint64 // keys whose change another process announced
+	Evicted  uint64 // entries that left the local tier to make room
+	Entries  int    // in the local tier now
+
+	// WriteBackErrors counts loaded values that were returned to the caller
+	// and could not be stored in Redis.
+	WriteBackErrors uint64
+}
+
+// counters are those off the hit path.
+type counters struct {
+	misses, fills, loads, writes, sent, received, writeBackErrors atomic.Uint64
+}
+
+// Stats returns the counts so far. They are read one after the other, not in
+// one instant.
+func (c *Cache[K, V]) Stats() Stats {
+	s := Stats{
+		Hits:            uint64(c.hits.Value()),
+		Misses:          c.counters.misses.Load(),
+		Fills:           c.counters.fills.Load(),
+		Loads:           c.counters.loads.Load(),
+		Writes:          c.counters.writes.Load(),
+		Sent:            c.counters.sent.Load(),
+		Received:        c.counters.received.Load(),
+		WriteBackErrors: c.counters.writeBackErrors.Load(),
+	}
+	if c.tier != nil {
+		s.Entries, s.Evicted = c.tier.Len(), c.tier.Evicted()
+	}
+	return s
+}

@@ -1,0 +1,272 @@
+package hybrid
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+	"go.uber.org/zap"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// StoreOptions is what a process needs to take part. Only Client is required.
+type StoreOptions struct {
+	// Client says where Redis is and who we are: addresses, TLS, user and
+	// password, sentinels. It is rueidis' own struct. Reads must go to the
+	// master: SendToReplicas and ReplicaOnly are refused.
+	Client rueidis.ClientOption
+
+	// Invalidation is the one switch for coherence between processes. The
+	// zero value is invalidate.Off.
+	Invalidation invalidate.Mode
+
+	// Timeout bounds each command whose context has no nearer end, and each
+	// attempt to connect. Default 3 s; at least 1 ms.
+	Timeout time.Duration
+
+	// Logger gets a line when invalidation is cut and one when it is back.
+	// nil: silent.
+	Logger *zap.Logger
+}
+
+const (
+	defaultTimeout = 3 * time.Second
+	minTimeout     = time.Millisecond
+)
+
+// A Store is one process's link to Redis. Everything opened on it shares its
+// connections, its stream of invalidations and its clock. A process needs one.
+// Safe for concurrent use.
+type Store struct {
+	client  rueidis.Client
+	mode    invalidate.Mode
+	stream  *invalidate.Stream // nil with invalidate.Off
+	timeout time.Duration
+	clock   *clock.Coarse
+	opened  time.Time
+	id      string        // tells this Store's load tokens from others'
+	tokens  atomic.Uint64 // number of load tokens
+
+	ctx    context.Context // ends at Close; what runs in the background hangs on it
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards all below
+	names  map[string]bool
+	closed bool
+	caches []interface{ close() }
+
+	// hook, set by tests only and before any use, runs at the places where
+	// races are decided: see the constants.
+	hook func(place string, key string)
+}
+
+// The places at which hook runs.
+const (
+	afterReadReply   = "a fill has its reply, and has not ended"
+	beforeWriteSend  = "a write is open, and was not sent"
+	afterWriteReply  = "a write has its reply, and has not ended"
+	beforeWriteBack  = "a loader has returned, and nothing was written back"
+	afterTokenIsLaid = "a load's token is laid, and the loader has not begun"
+)
+
+func (s *Store) at(place, key string) {
+	if s.hook != nil {
+		s.hook(place, key)
+	}
+}
+
+// Open connects this process to Redis. With invalidation on it also subscribes,
+// and fails unless both may be done.
+//
+// Errors: ErrOption (names each option that is wrong), ErrPermission,
+// ErrUnsupported (a mode that is not built, a Redis older than 6.0), or that of
+// the connection. ctx bounds the attempt, as does Timeout; it may end after
+// Open has returned.
+func Open(ctx context.Context, o StoreOptions) (*Store, error) {
+	s, err := open(ctx, o)
+	if err != nil {
+		return nil, &Error{Op: "open", Err: err}
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, o StoreOptions) (*Store, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+
+	data := o.Client
+	data.DisableCache = true // the local tier is ours
+	if deadline, ok := ctx.Deadline(); ok && (data.Dialer.Timeout == 0 || data.Dialer.Timeout > time.Until(deadline)) {
+		data.Dialer.Timeout = time.Until(deadline)
+	}
+	at := strings.Join(o.Client.InitAddress, ", ")
+	client, err := rueidis.NewClient(data)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
+	}
+	s := &Store{
+		client: client, mode: o.Invalidation, timeout: o.Timeout, opened: time.Now(),
+		clock: clock.NewCoarse(), names: make(map[string]bool),
+	}
+	s.id = rand.Text()
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.checkVersion(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
+	}
+	if s.mode == invalidate.PubSub {
+		stream, err := invalidate.Open(ctx, invalidate.Config{Client: o.Client, Timeout: o.Timeout, Logger: o.Logger})
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("listen for invalidations at %s: %w", at, redisError(err))
+		}
+		s.stream = stream
+	}
+	return s, nil
+}
+
+func (o StoreOptions) validate() error {
+	var errs []error
+	if len(o.Client.InitAddress) == 0 {
+		errs = append(errs, optionError("Client.InitAddress is empty: give it Redis' host:port"))
+	}
+	if o.Client.SendToReplicas != nil || o.Client.ReplicaOnly {
+		errs = append(errs, optionError("Client.SendToReplicas and Client.ReplicaOnly: a replica lags behind the invalidations; leave both out"))
+	}
+	switch o.Invalidation {
+	case invalidate.Off, invalidate.PubSub:
+	case invalidate.Tracking:
+		errs = append(errs, fmt.Errorf("%w: Invalidation: invalidate.Tracking is not built yet: use invalidate.PubSub", ErrUnsupported))
+	default:
+		errs = append(errs, optionError("Invalidation: %v: use invalidate.Off or invalidate.PubSub", o.Invalidation))
+	}
+	if o.Timeout != 0 && o.Timeout < minTimeout {
+		errs = append(errs, optionError("Timeout is %v: use at least %v, or 0 for %v", o.Timeout, minTimeout, defaultTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// checkVersion asks the server who it is, and refuses one older than 6.0.
+func (s *Store) checkVersion(ctx context.Context) error {
+	hello, err := s.client.Do(ctx, s.client.B().Arbitrary("HELLO").Build()).AsMap()
+	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
+		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
+	}
+	if err != nil {
+		return err
+	}
+	m := hello["version"]
+	version, err := m.ToString()
+	if err != nil {
+		return fmt.Errorf("the answer to HELLO has no version: %w", err)
+	}
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err == nil && n < 6 {
+		return fmt.Errorf("%w: the server is Redis %s: 6.0 or later is needed", ErrUnsupported, version)
+	}
+	return nil
+}
+
+// State says whether this process hears the others' writes, and if not, why.
+func (s *Store) State() invalidate.State {
+	if s.stream != nil {
+		return s.stream.State()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := invalidate.State{Status: invalidate.Disabled, Since: s.opened}
+	if s.closed {
+		st.Status = invalidate.Closed
+	}
+	return st
+}
+
+// OnState has fn called with each new state, in order, on a goroutine of its
+// own; it may block and may call any method but Close. remove ends it. With
+// invalidate.Off there is never a new state.
+func (s *Store) OnState(fn func(invalidate.State)) (remove func()) {
+	if s.stream == nil {
+		return func() {}
+	}
+	return s.stream.OnState(fn)
+}
+
+// StoreStats counts what concerns all caches of a Store.
+type StoreStats struct {
+	Cuts     uint64 // how often invalidation was lost
+	Rejected uint64 // malformed messages, each of which emptied a local tier
+}
+
+// Stats returns the counts since Open.
+func (s *Store) Stats() StoreStats {
+	if s.stream == nil {
+		return StoreStats{}
+	}
+	return StoreStats{Cuts: s.stream.State().Cuts, Rejected: s.stream.Rejected()}
+}
+
+// Close ends everything that was opened on the Store and waits for its
+// goroutines, at most about Timeout; loaders that are running have their
+// context ended and are not waited for. Methods called during or after it
+// return ErrClosed. It returns nil, also the second time.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	caches := s.caches
+	s.mu.Unlock()
+
+	s.cancel()
+	if s.stream != nil {
+		s.stream.Close()
+	}
+	for _, c := range caches {
+		c.close()
+	}
+	s.client.Close()
+	s.clock.Close()
+	return nil
+}
+
+// ready says whether an operation may begin.
+func (s *Store) ready(ctx context.Context) error {
+	if s.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return ended(ctx)
+}
+
+// bound gives ctx the Store's timeout, unless it ends sooner by itself.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d, ok := ctx.Deadline(); ok && time.Until(d) <= s.timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// background returns the context of what several may wait for: it hangs on no
+// caller's.
+func (s *Store) background() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, s.timeout)
+}

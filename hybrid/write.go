@@ -1,0 +1,298 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/flights"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// forEver is the life of a key without TTL.
+const forEver = time.Duration(clock.Never)
+
+// maxValue is Redis' default limit of a string (proto-max-bulk-len).
+const maxValue = 512 << 20
+
+// Set stores v under key, for the cache's TTL, and announces it: one round
+// trip. Where no other write of the key is under way in this process, the next
+// local read finds v in the local tier.
+//
+// Errors: ErrEncode, ErrTooLarge, ErrPermission, ErrOutcomeUnknown, ErrClosed,
+// ctx's error if it had ended before, or what Redis said.
+func (c *Cache[K, V]) Set(ctx context.Context, key K, v V) error {
+	return c.set(ctx, "set", key, v, c.ttlOrForEver())
+}
+
+// SetTTL is Set with a TTL of its own: at least 1 ms, fractions of a
+// millisecond are cut off.
+//
+// Errors: those of Set, and ErrOption for a TTL out of range.
+func (c *Cache[K, V]) SetTTL(ctx context.Context, key K, v V, ttl time.Duration) error {
+	if err := checkTTL("ttl", ttl); err != nil {
+		return c.fail("setttl", key, err)
+	}
+	return c.set(ctx, "setttl", key, v, ttl.Truncate(time.Millisecond))
+}
+
+func (c *Cache[K, V]) ttlOrForEver() time.Duration {
+	if c.ttl == 0 {
+		return forEver
+	}
+	return c.ttl
+}
+
+func (c *Cache[K, V]) set(ctx context.Context, op string, key K, v V, ttl time.Duration) error {
+	if err := c.store.ready(ctx); err != nil {
+		return c.fail(op, key, err)
+	}
+	p, err := c.encode(key, v, ttl)
+	if err != nil {
+		return c.fail(op, key, err)
+	}
+	errs := c.write(ctx, []*change[K, V]{p})
+	if errs[0] != nil {
+		return c.fail(op, key, errs[0])
+	}
+	return nil
+}
+
+// A change is one key's part in a write.
+type change[K Key, V any] struct {
+	key      K
+	text     string // of the key
+	commands []rueidis.Completed
+	size     int
+	keep     bool          // value enters the tier
+	value    V             // if keep
+	ttl      time.Duration // of value
+
+	flight *flights.Write[K, V]
+}
+
+func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], error) {
+	data, err := c.codec.Append(nil, v)
+	if err != nil {
+		if !errors.Is(err, ErrEncode) {
+			err = fmt.Errorf("%w: %w", ErrEncode, err)
+		}
+		return nil, err
+	}
+	p := &change[K, V]{key: key, text: keyText(key), keep: c.tier != nil, value: v, ttl: ttl, size: len(data)}
+	if len(data) > maxValue {
+		return nil, fmt.Errorf("%w: the value has %d bytes", ErrTooLarge, len(data))
+	}
+	redisKey := c.prefix + p.text
+	if len(redisKey) > maxValue {
+		return nil, fmt.Errorf("%w: the key has %d bytes", ErrTooLarge, len(redisKey))
+	}
+	b := c.store.client.B()
+	set := b.Set().Key(redisKey).Value(rueidis.BinaryString(data))
+	if ttl == forEver {
+		p.commands = append(p.commands, set.Build())
+	} else {
+		p.commands = append(p.commands, set.PxMilliseconds(ttl.Milliseconds()).Build())
+	}
+	if ttl < tokenLife { // it may be gone while a load that began before it still runs
+		p.commands = append(p.commands, b.Unlink().Key(tokenKey(redisKey)).Build())
+	}
+	return p, nil
+}
+
+// SetMany stores the values of m as Set does, in batches of at most 256 keys.
+// It is not atomic: each batch is, with its announcement.
+//
+// Errors: those of Set for single keys, joined, each with its key; what was
+// not named was stored.
+func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
+	var errs []error
+	changes := make([]*change[K, V], 0, len(m))
+	for key, v := range m {
+		p, err := c.encode(key, v, c.ttlOrForEver())
+		if err != nil {
+			errs = append(errs, c.fail("setmany", key, err))
+			continue
+		}
+		changes = append(changes, p)
+	}
+	return errors.Join(append(errs, c.writeAll(ctx, "setmany", changes)...)...)
+}
+
+// Delete removes keys, and has it that no load that began before stores its
+// value afterwards. Keys that are not there are no error. Several keys go in
+// batches, as with SetMany.
+//
+// Errors: those of Set for single keys, joined, each with its key.
+func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
+	changes := make([]*change[K, V], 0, len(keys))
+	b := c.store.client.B()
+	for _, key := range keys {
+		text := keyText(key)
+		redisKey := c.prefix + text
+		changes = append(changes, &change[K, V]{key: key, text: text, commands: []rueidis.Completed{
+			b.Unlink().Key(redisKey, tokenKey(redisKey)).Build(),
+		}})
+	}
+	return errors.Join(c.writeAll(ctx, "delete", changes)...)
+}
+
+// writeAll writes changes in batches and returns an error for each that failed.
+func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change[K, V]) (errs []error) {
+	const maxBytes = 1 << 20
+	for len(changes) > 0 {
+		n, size := 0, 0
+		for n < len(changes) && n < maxBatch && (n == 0 || size+changes[n].size <= maxBytes) {
+			size += changes[n].size
+			n++
+		}
+		batch := changes[:n]
+		changes = changes[n:]
+		var batchErrs []error
+		if err := c.store.ready(ctx); err == nil {
+			batchErrs = c.write(ctx, batch)
+		} else {
+			for range batch {
+				batchErrs = append(batchErrs, err)
+			}
+		}
+		for i, err := range batchErrs {
+			if err != nil {
+				errs = append(errs, c.fail(op, batch[i].key, err))
+			}
+		}
+	}
+	return errs
+}
+
+// write sends changes with their announcement as one step and ends their
+// flights. It returns an error, or nil, for each.
+func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []error {
+	commands, texts := 0, make([]string, len(changes))
+	for i, p := range changes {
+		texts[i] = p.text
+		commands += len(p.commands)
+	}
+	nonce, messages := c.announcement(texts)
+	errs := make([]error, len(changes))
+	for i, p := range changes {
+		p.flight = c.flights.BeginWrite(p.key, nonceOf(nonce, i), nil)
+		errs[i] = ErrOutcomeUnknown // should anything below panic
+	}
+	var sent int64
+	defer func() {
+		for i, p := range changes {
+			r := reply[V]{Value: p.value}
+			if p.keep && errs[i] == nil {
+				r.Deadline, r.Keep = c.deadline(sent, p.ttl)
+			}
+			c.flights.EndWrite(p.flight, errs[i] == nil, r)
+		}
+	}()
+	c.store.at(beforeWriteSend, c.prefix+texts[0])
+
+	ctx, cancel := c.store.bound(ctx)
+	defer cancel()
+	all := make([]rueidis.Completed, 0, commands)
+	for _, p := range changes {
+		all = append(all, p.commands...)
+	}
+	sent = c.store.clock.Exact()
+	replies, err := c.transact(ctx, all, messages)
+	c.store.at(afterWriteReply, c.prefix+texts[0])
+	for i, p := range changes {
+		errs[i] = err
+		for range p.commands {
+			if err == nil && errs[i] == nil {
+				errs[i] = writeError(replies[0].Error())
+				replies = replies[1:]
+			}
+		}
+	}
+	c.counters.writes.Add(uint64(len(changes)))
+	return errs
+}
+
+// nonceOf is the i-th nonce after base, and none where there is no base.
+func nonceOf(base uint64, i int) uint64 {
+	if base == 0 {
+		return 0
+	}
+	return base + uint64(i)
+}
+
+// announcement returns the messages that tell of a change of keys, and the
+// nonce of the first: nothing with invalidate.Off.
+func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []string) {
+	s := c.store.stream
+	if s == nil {
+		return 0, nil
+	}
+	c.counters.sent.Add(uint64(len(keys)))
+	base := s.Nonces(len(keys))
+	nonce = base
+	for len(keys) > 0 {
+		m, n := invalidate.AppendKeys(nil, s.Sender(), nonce, keys)
+		if n == 0 { // too long for a message
+			return base, []string{rueidis.BinaryString(invalidate.AppendAll(nil, s.Sender()))}
+		}
+		messages = append(messages, rueidis.BinaryString(m))
+		keys = keys[n:]
+		nonce += uint64(n)
+	}
+	return base, messages
+}
+
+// transact runs commands, and announces messages, as one step. It returns the
+// commands' replies.
+func (c *Cache[K, V]) transact(ctx context.Context, commands []rueidis.Completed, messages []string) ([]rueidis.RedisMessage, error) {
+	b := c.store.client.B()
+	if len(messages) == 0 && len(commands) == 1 {
+		m, err := c.store.client.Do(ctx, commands[0]).ToMessage()
+		return []rueidis.RedisMessage{m}, writeError(err)
+	}
+	all := make([]rueidis.Completed, 0, len(commands)+len(messages)+2)
+	all = append(all, b.Multi().Build())
+	all = append(all, commands...)
+	for _, m := range messages {
+		all = append(all, b.Publish().Channel(c.channel).Message(m).Build())
+	}
+	all = append(all, b.Exec().Build())
+	results := c.store.client.DoMulti(ctx, all...)
+	for _, r := range results[:len(results)-1] { // what EXEC says of a refused command is less clear
+		if err := r.Error(); err != nil {
+			return nil, writeError(err)
+		}
+	}
+	replies, err := results[len(results)-1].ToArray()
+	if err == nil && len(replies) < len(commands) {
+		err = errors.New("EXEC returned " + strconv.Itoa(len(replies)) + " replies")
+	}
+	return replies, writeError(err)
+}
+
+// Touch sets the remaining life of key in Redis to ttl: at least 1 ms,
+// fractions of a millisecond are cut off. It is announced if it shortens the
+// life. One round trip.
+//
+// Errors: ErrNotFound, ErrOption for a ttl out of range, and those of Set.
+func (c *Cache[K, V]) Touch(ctx context.Context, key K, ttl time.Duration) error {
+	if err := checkTTL("ttl", ttl); err != nil {
+		return c.fail("touch", key, err)
+	}
+	redisKey := c.prefix + keyText(key)
+	done, err := c.script(ctx, key, nil, touchScript, []string{redisKey, tokenKey(redisKey)},
+		strconv.FormatInt(ttl.Milliseconds(), 10), strconv.FormatInt(tokenLife.Milliseconds(), 10))
+	if err != nil {
+		return c.fail("touch", key, err)
+	}
+	if n, err := done.AsInt64(); err != nil || n == 0 {
+		return ErrNotFound
+	}
+	return nil
+}

@@ -1,0 +1,509 @@
+// Package flights holds the rules that keep one cache's local tier equal to
+// Redis: which fill may enter the tier, which write may, and what a message, a
+// cut or a clear does to those that are under way. It knows neither Redis nor
+// codecs; whoever calls it says what was sent and what came back.
+//
+// A flight is a fill, a load or a write of one key that is under way in this
+// process. The table maps a key to its flights, sharded, each shard under a
+// lock. Every exported method is one critical section of the key's shard (or
+// one of each shard in turn, where it concerns all keys), an insert into the
+// tier happens inside it, and a hit takes no lock at all.
+//
+//	Hit         serve iff the entry is there and its deadline is ahead
+//	Fill, Load  an attached one is open: join it. One is waiting to be sent: join
+//	            that. One is under way that may not be joined: detach it, and wait
+//	            as the next, sent by the table when that one ends. Else open one.
+//	            It is attached iff, when it is sent, the table is live, no clear is
+//	            under way and no write of the key is open
+//	End         a value, attached: insert. A value, detached: look again: a valid
+//	            hit is the answer; else delete the entry, doom the open writes and
+//	            answer with the value. Last, in the same section, send the waiting
+//	BeginWrite  delete the entry, detach fill and load; another write is open: doom
+//	            both; not live: doomed; the nonce is pending, before the send
+//	EndWrite    success and not doomed: insert. Nonce: seen -> gone, pending ->
+//	            confirmed. Failure, unknown outcome: forget the nonce
+//	Message     own and pending -> seen; own and confirmed -> gone; each once.
+//	            Else: delete the entry, detach fill and load, doom the writes
+//	Cut         not live; detach and doom all; then empty the tier
+//	Resume      forget all nonces; live
+//	BeginClear  until EndClear every fill is born detached, every write doomed
+//
+// Every flight is in the table from its beginning to its end, so a cut or a
+// clear reaches each of them and no epoch needs to be compared.
+package flights
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"runtime/debug"
+	"sync"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/tier"
+)
+
+const shardCount = 64
+
+// maxNonces bounds what a shard remembers of its own writes whose echo never
+// comes. Forgetting a nonce is always safe: the echo then counts as foreign.
+const maxNonces = 4096
+
+// ErrClosed is the answer to whoever begins a flight on a closed table.
+var ErrClosed = errors.New("flights: closed")
+
+// A Reply is what a fill or a load brought.
+type Reply[V any] struct {
+	Value    V
+	Missing  bool  // there is no such key; Value is zero
+	Keep     bool  // the tier may hold it, until Deadline
+	Deadline int64 // on the table's clock
+	Err      error // everything else is zero then
+}
+
+// A Flight is a fill or a load. Many may wait for it.
+type Flight[K comparable, V any] struct {
+	key  K
+	send func(*Flight[K, V]) Reply[V]
+	done chan struct{}
+
+	// attached says that nothing has happened to the key since the flight was
+	// sent that its reply may not show. Guarded by the key's shard.
+	attached bool
+	load     bool
+
+	reply Reply[V] // written before done is closed, never after
+}
+
+// Key returns the key that the flight is of.
+func (f *Flight[K, V]) Key() K { return f.key }
+
+// Wait returns the flight's reply, or ctx's error if that ends first. The
+// flight goes on without the waiter that left.
+func (f *Flight[K, V]) Wait(ctx context.Context) Reply[V] {
+	select {
+	case <-f.done:
+		return f.reply
+	default:
+	}
+	select {
+	case <-f.done:
+		return f.reply
+	case <-ctx.Done():
+		return Reply[V]{Err: ctx.Err()}
+	}
+}
+
+// A Write is a write of one key that is under way.
+type Write[K comparable, V any] struct {
+	key    K
+	nonce  uint64
+	doomed bool // nothing of it enters the tier. Guarded by the key's shard.
+	load   *Flight[K, V]
+}
+
+// lane is where flights of one key queue up: one sent, one waiting.
+type lane[K comparable, V any] struct{ sent, next *Flight[K, V] }
+
+func (l *lane[K, V]) detach() {
+	if l.sent != nil {
+		l.sent.attached = false
+	}
+}
+
+// keyState is what is under way for one key. It is in its shard's map while
+// anything is.
+type keyState[K comparable, V any] struct {
+	fills, loads lane[K, V]
+	writes       []*Write[K, V]
+}
+
+func (ks *keyState[K, V]) lane(load bool) *lane[K, V] {
+	if load {
+		return &ks.loads
+	}
+	return &ks.fills
+}
+
+func (ks *keyState[K, V]) detach() {
+	ks.fills.detach()
+	ks.loads.detach()
+}
+
+func (ks *keyState[K, V]) doom() {
+	for _, w := range ks.writes {
+		w.doomed = true
+	}
+}
+
+type echo uint8 // what has happened to the nonce of an own write
+
+const (
+	pending   echo = iota // its write is open, its message was not heard
+	seen                  // its message was heard, its write is open
+	confirmed             // its write has succeeded, its message was not heard
+)
+
+type shard[K comparable, V any] struct {
+	mu       sync.Mutex // guards all below, and every insert of the shard's keys into the tier
+	live     bool       // messages of this cache are being heard
+	clearing int        // clears under way
+	closed   bool
+	keys     map[K]*keyState[K, V]
+	nonces   map[uint64]echo
+	_        [64]byte // shards are locked by different cores
+}
+
+// Table is the table of flights of one cache. Safe for concurrent use. Cut,
+// Resume, Message and DropAll are the stream's, called by one goroutine at a
+// time, in the stream's order.
+type Table[K comparable, V any] struct {
+	tier   *tier.Tier[K, V] // nil: nothing is kept, and the table is never live
+	clock  *clock.Coarse
+	seed   maphash.Seed
+	shards [shardCount]shard[K, V]
+	wg     sync.WaitGroup // fills under way; added to under a shard's lock while it is not closed
+}
+
+// New returns a table that is not live. t may be nil: then nothing is ever
+// kept, but reads of one key still share their flights.
+func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse) *Table[K, V] {
+	tb := &Table[K, V]{tier: t, clock: c, seed: maphash.MakeSeed()}
+	for i := range tb.shards {
+		tb.shards[i].keys = make(map[K]*keyState[K, V])
+		tb.shards[i].nonces = make(map[uint64]echo)
+	}
+	return tb
+}
+
+func (t *Table[K, V]) shard(key K) *shard[K, V] {
+	return &t.shards[maphash.Comparable(t.seed, key)%shardCount]
+}
+
+// REQUIRES: s.mu held.
+func (s *shard[K, V]) state(key K) *keyState[K, V] {
+	ks := s.keys[key]
+	if ks == nil {
+		ks = new(keyState[K, V])
+		s.keys[key] = ks
+	}
+	return ks
+}
+
+// release forgets the key's state when nothing is under way.
+//
+// REQUIRES: s.mu held.
+func (s *shard[K, V]) release(key K, ks *keyState[K, V]) {
+	if ks.fills.sent == nil && ks.loads.sent == nil && len(ks.writes) == 0 {
+		delete(s.keys, key)
+	}
+}
+
+// Hit returns the valid entry of key, or nil. It takes no lock.
+func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
+	if t.tier == nil {
+		return nil
+	}
+	e := t.tier.Load(key)
+	if e == nil || e.Deadline != clock.Never && t.clock.Now() >= e.Deadline {
+		return nil
+	}
+	return e
+}
+
+// Fill joins or opens a fill of key. send asks Redis; it runs on a goroutine
+// of its own, at most one at a time for a key, and must end by itself: no
+// reader's context ends it.
+func (t *Table[K, V]) Fill(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
+	f, opened := t.begin(key, false, send)
+	if opened {
+		go t.run(f)
+	}
+	return f
+}
+
+// Load is Fill for loads, which queue up apart from the fills of the key: a
+// reader of a key does not wait for another's loader. What a load brings
+// enters the tier by the write that stores it, not at its end.
+func (t *Table[K, V]) Load(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
+	f, opened := t.begin(key, true, send)
+	if opened {
+		go t.run(f)
+	}
+	return f
+}
+
+// BeginFill is Fill for who sends several together: where it returns true the
+// caller has to send this fill and to call End with what came back. send is
+// used if the fill has to wait for another, and then by the table.
+func (t *Table[K, V]) BeginFill(key K, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
+	return t.begin(key, false, send)
+}
+
+func (t *Table[K, V]) begin(key K, load bool, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return answered[K](Reply[V]{Err: ErrClosed}), false
+	}
+	if e := t.Hit(key); e != nil { // it came between the caller's miss and here
+		return answered[K](Reply[V]{Value: e.Value, Missing: e.Missing}), false
+	}
+	ks := s.state(key)
+	l := ks.lane(load)
+	switch {
+	case l.sent != nil && l.sent.attached:
+		return l.sent, false
+	case l.next != nil:
+		return l.next, false
+	}
+	f = &Flight[K, V]{key: key, load: load, send: send, done: make(chan struct{})}
+	if l.sent != nil {
+		l.next = f
+		return f, false
+	}
+	t.sent(s, ks, f)
+	return f, true
+}
+
+func answered[K comparable, V any](r Reply[V]) *Flight[K, V] {
+	f := &Flight[K, V]{done: make(chan struct{}), reply: r}
+	close(f.done)
+	return f
+}
+
+// sent makes f the flight of its lane that is sent, which is what its
+// attachment is decided by.
+//
+// REQUIRES: s.mu held, and the lane has none sent.
+func (t *Table[K, V]) sent(s *shard[K, V], ks *keyState[K, V], f *Flight[K, V]) {
+	ks.lane(f.load).sent = f
+	f.attached = s.live && s.clearing == 0 && len(ks.writes) == 0
+	if !f.load { // a loader is the user's code: Close does not wait for it
+		t.wg.Add(1)
+	}
+}
+
+func (t *Table[K, V]) run(f *Flight[K, V]) {
+	r := Reply[V]{Err: errors.New("flights: the goroutine of the load was ended by runtime.Goexit")}
+	defer func() {
+		if p := recover(); p != nil {
+			r = Reply[V]{Err: &PanicError{Value: p, Stack: debug.Stack()}}
+		}
+		t.End(f, r)
+	}()
+	r = f.send(f)
+}
+
+// End ends a flight that was sent, answers who waits for it and sends the one
+// that waits behind it.
+func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
+	s := t.shard(f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ks := s.keys[f.key]
+	switch {
+	case r.Err != nil:
+	case !f.attached:
+		r = t.lookAgain(ks, f.key, r)
+	case r.Keep:
+		t.insert(f.key, r)
+	}
+	f.reply = r
+	close(f.done)
+	if !f.load {
+		t.wg.Done()
+	}
+
+	l := ks.lane(f.load)
+	next := l.next
+	l.sent, l.next = nil, nil
+	switch {
+	case next == nil:
+	case s.closed:
+		next.reply = Reply[V]{Err: ErrClosed}
+		close(next.done)
+	default:
+		t.sent(s, ks, next)
+		go t.run(next)
+	}
+	s.release(f.key, ks)
+}
+
+// lookAgain decides what a detached flight answers. Another flight of this
+// process may have shown a newer value than r already, and left it as the
+// entry: that is the answer. Where there is none, an open write may be older
+// than r, and must not enter after r was shown.
+//
+// REQUIRES: the key's shard locked.
+func (t *Table[K, V]) lookAgain(ks *keyState[K, V], key K, r Reply[V]) Reply[V] {
+	if e := t.Hit(key); e != nil {
+		return Reply[V]{Value: e.Value, Missing: e.Missing}
+	}
+	t.remove(key)
+	ks.doom()
+	return r
+}
+
+// REQUIRES: the key's shard locked.
+func (t *Table[K, V]) insert(key K, r Reply[V]) {
+	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, Deadline: r.Deadline})
+}
+
+// REQUIRES: the key's shard locked.
+func (t *Table[K, V]) remove(key K) {
+	if t.tier != nil {
+		t.tier.Delete(key)
+	}
+}
+
+// BeginWrite opens a write of key, before it is sent. nonce is the one that
+// its message will carry, 0 if none is announced. load is the load whose value
+// is written back, nil for all other writes: a write detaches every flight of
+// its key but its own.
+func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write[K, V] {
+	w := &Write[K, V]{key: key, nonce: nonce, load: load}
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.remove(key) // now: else it would be served while the reply is outstanding
+	ks := s.state(key)
+	ks.fills.detach()
+	if load == nil || ks.loads.sent != load {
+		ks.loads.detach()
+	}
+	ks.writes = append(ks.writes, w)
+	if len(ks.writes) > 1 { // Redis may order them the other way round
+		ks.doom()
+	}
+	if !s.live || s.clearing > 0 {
+		w.doomed = true
+	}
+	if s.live && nonce != 0 { // a message that is not awaited counts as foreign
+		if len(s.nonces) >= maxNonces {
+			clear(s.nonces)
+		}
+		s.nonces[nonce] = pending
+	}
+	return w
+}
+
+// EndWrite ends a write. ok says that Redis has done it: then r enters the
+// tier, if it asks to be kept and nothing happened meanwhile that it may not
+// show. Anything else than a certain success is no success.
+func (t *Table[K, V]) EndWrite(w *Write[K, V], ok bool, r Reply[V]) {
+	s := t.shard(w.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ks := s.keys[w.key]
+	if ok && r.Keep && !w.doomed && (w.load == nil || w.load.attached) {
+		t.insert(w.key, r)
+	}
+	if state, known := s.nonces[w.nonce]; known {
+		if ok && state == pending {
+			s.nonces[w.nonce] = confirmed
+		} else {
+			delete(s.nonces, w.nonce)
+		}
+	}
+	for i, o := range ks.writes {
+		if o == w {
+			ks.writes = append(ks.writes[:i], ks.writes[i+1:]...)
+			break
+		}
+	}
+	s.release(w.key, ks)
+}
+
+// Message tells that key was changed by a write that announced itself with
+// nonce. own says that the write was this process's.
+func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own {
+		switch state, known := s.nonces[nonce]; {
+		case known && state == pending:
+			s.nonces[nonce] = seen
+			return
+		case known && state == confirmed:
+			delete(s.nonces, nonce)
+			return
+		} // a second echo, or one of a write that failed: as foreign
+	}
+	t.remove(key)
+	if ks := s.keys[key]; ks != nil {
+		ks.detach()
+		ks.doom()
+	}
+}
+
+// DropAll tells that any key may have changed.
+func (t *Table[K, V]) DropAll() { t.each(func(*shard[K, V]) {}) }
+
+// Cut tells that messages are no longer heard.
+func (t *Table[K, V]) Cut() { t.each(func(s *shard[K, V]) { s.live = false }) }
+
+// Resume tells that messages are heard from now on.
+func (t *Table[K, V]) Resume() {
+	if t.tier == nil {
+		return
+	}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		clear(s.nonces) // a write that a client sent twice would pass for ours the second time
+		s.live = true
+		s.mu.Unlock()
+	}
+}
+
+// BeginClear opens the removal of all keys of the cache, which takes many
+// commands. EndClear ends it.
+func (t *Table[K, V]) BeginClear() { t.each(func(s *shard[K, V]) { s.clearing++ }) }
+
+// EndClear ends what BeginClear began.
+func (t *Table[K, V]) EndClear() { t.each(func(s *shard[K, V]) { s.clearing-- }) }
+
+// Close ends the table: nothing is kept, nothing more is sent. It waits for
+// the fills under way.
+func (t *Table[K, V]) Close() {
+	t.each(func(s *shard[K, V]) { s.live, s.closed = false, true })
+	t.wg.Wait()
+}
+
+// each changes every shard, detaches and dooms all that is under way there,
+// and then empties the tier. A flight that begins in a shard already done is
+// judged by the shard's new state.
+func (t *Table[K, V]) each(change func(*shard[K, V])) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		change(s)
+		for _, ks := range s.keys {
+			ks.detach()
+			ks.doom()
+		}
+		s.mu.Unlock()
+	}
+	if t.tier != nil {
+		t.tier.Clear()
+	}
+}
+
+// A PanicError is the answer to all who waited for a flight whose loader or
+// codec panicked.
+type PanicError struct {
+	Value any
+	Stack []byte // where it panicked
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }
+
+// Unwrap returns the value of the panic if that was an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}

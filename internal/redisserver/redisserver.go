@@ -1,0 +1,241 @@
+// Package redisserver starts the servers that tests, examples and benchmarks
+// run against: a real redis-server on a free loopback port where one is
+// installed, or miniredis inside the process. It is not part of the library
+// that users import.
+package redisserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/rueidis"
+)
+
+// ErrNotInstalled is returned by Start where no redis-server is on PATH.
+var ErrNotInstalled = errors.New("redisserver: no redis-server on PATH")
+
+// A Server is a running Redis. Stop it by Close.
+type Server struct {
+	// Addr is host:port, on loopback.
+	Addr string
+	// Kind names the program and its version, for reports.
+	Kind string
+
+	cmd      *exec.Cmd
+	dir      string
+	log      *bytes.Buffer
+	exited   chan struct{}
+	embedded *miniredis.Miniredis
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	once     sync.Once
+}
+
+// Available says whether Start would find a redis-server.
+func Available() bool {
+	_, err := exec.LookPath("redis-server")
+	return err == nil
+}
+
+// Start runs a redis-server without persistence on a free loopback port, with
+// further command-line arguments, and returns when it answers PING. It fails
+// with ErrNotInstalled where there is none on PATH.
+func Start(args ...string) (*Server, error) {
+	var err error
+	for range 5 { // another process may take the port between its choice and the server's bind
+		var s *Server
+		if s, err = start(args); err == nil || errors.Is(err, ErrNotInstalled) {
+			return s, err
+		}
+	}
+	return nil, err
+}
+
+func start(args []string) (*Server, error) {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, ErrNotInstalled
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "flipcache-redis-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Addr:   net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		dir:    dir,
+		log:    new(bytes.Buffer),
+		exited: make(chan struct{}),
+	}
+	s.cmd = exec.Command(bin, append([]string{
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, args...)...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	// A terminal's Ctrl-C goes to the whole process group: the server must
+	// outlive its users' last commands, so it gets a group of its own.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(s.cmd.SysProcAttr)
+	if err := s.cmd.Start(); err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("redisserver: start %s: %w", bin, err)
+	}
+	go func() {
+		s.cmd.Wait()
+		close(s.exited)
+	}()
+	if err := s.waitReady(10 * time.Second); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Kind = version(bin)
+	return s, nil
+}
+
+// StartEmbedded runs miniredis in this process, with a ticker that lets its
+// TTLs pass as time does.
+func StartEmbedded() (*Server, error) {
+	m := miniredis.NewMiniRedis()
+	if err := m.StartAddr("127.0.0.1:0"); err != nil {
+		return nil, fmt.Errorf("redisserver: start miniredis: %w", err)
+	}
+	s := &Server{Addr: m.Addr(), Kind: "miniredis (embedded)", embedded: m, stop: make(chan struct{})}
+	s.wg.Go(func() {
+		const tick = 100 * time.Millisecond
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		last := time.Now()
+		for {
+			select {
+			case now := <-t.C:
+				m.FastForward(now.Sub(last))
+				last = now
+			case <-s.stop:
+				return
+			}
+		}
+	})
+	return s, nil
+}
+
+// ClientOption returns what a rueidis client needs to talk to the server.
+func (s *Server) ClientOption() rueidis.ClientOption {
+	return rueidis.ClientOption{
+		InitAddress:       []string{s.Addr},
+		ForceSingleClient: true, // miniredis answers CLUSTER commands, too
+		DisableCache:      true, // and knows no CLIENT TRACKING
+	}
+}
+
+// Embedded returns the miniredis behind the server, nil for a real one.
+func (s *Server) Embedded() *miniredis.Miniredis { return s.embedded }
+
+// Pid returns the server's process id, 0 for an embedded one.
+func (s *Server) Pid() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+// Signal sends sig to the server's process.
+func (s *Server) Signal(sig os.Signal) error {
+	if s.cmd == nil {
+		return errors.New("redisserver: an embedded server has no process of its own")
+	}
+	return s.cmd.Process.Signal(sig)
+}
+
+// Close ends the server, by its process id, and removes its directory. It may
+// be called more than once.
+func (s *Server) Close() error {
+	s.once.Do(func() {
+		if s.embedded != nil {
+			close(s.stop)
+			s.wg.Wait()
+			s.embedded.Close()
+			return
+		}
+		s.cmd.Process.Signal(syscall.SIGCONT) // a stopped process takes no SIGTERM
+		s.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-s.exited:
+		case <-time.After(3 * time.Second):
+			s.cmd.Process.Kill()
+			<-s.exited
+		}
+		os.RemoveAll(s.dir)
+	})
+	return nil
+}
+
+func (s *Server) waitReady(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		select {
+		case <-s.exited:
+			return fmt.Errorf("redisserver: redis-server ended at once: %s", s.log.Bytes())
+		case <-ctx.Done():
+			return fmt.Errorf("redisserver: redis-server at %s does not answer after %v", s.Addr, limit)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if ping(s.Addr) {
+			return nil
+		}
+	}
+}
+
+// ping speaks the protocol by hand, so that a server with a password or
+// without RESP3 counts as up, too.
+func ping(addr string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	b := make([]byte, 64)
+	n, err := c.Read(b)
+	return err == nil && (bytes.HasPrefix(b[:n], []byte("+PONG")) || bytes.HasPrefix(b[:n], []byte("-NOAUTH")) ||
+		bytes.HasPrefix(b[:n], []byte("-NOPERM")))
+}
+
+func version(bin string) string {
+	out, err := exec.Command(bin, "--version").Output()
+	if err != nil {
+		return filepath.Base(bin)
+	}
+	for f := range bytes.FieldsSeq(out) {
+		if v, ok := bytes.CutPrefix(f, []byte("v=")); ok {
+			return "redis-server " + string(v)
+		}
+	}
+	return filepath.Base(bin)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

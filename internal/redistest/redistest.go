@@ -1,0 +1,72 @@
+// Package redistest gives tests the servers they need, and the client of
+// another program beside the library's.
+package redistest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/redisserver"
+)
+
+// Real starts a redis-server for the test. Where none is installed the test is
+// skipped and says so; in CI (CI=true) it fails instead.
+func Real(t testing.TB, args ...string) *redisserver.Server {
+	t.Helper()
+	s, err := redisserver.Start(args...)
+	if errors.Is(err, redisserver.ErrNotInstalled) {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no redis-server on PATH: CI needs one (make redis-server)")
+		}
+		t.Skip("no redis-server on PATH: this test needs a real one (make redis-server)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Embedded starts a miniredis for the test.
+func Embedded(t testing.TB) *redisserver.Server {
+	t.Helper()
+	s, err := redisserver.StartEmbedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Each runs test on a real redis-server and on miniredis.
+func Each(t *testing.T, test func(t *testing.T, s *redisserver.Server)) {
+	t.Run("redis-server", func(t *testing.T) { test(t, Real(t)) })
+	t.Run("miniredis", func(t *testing.T) { test(t, Embedded(t)) })
+}
+
+// Client returns a client of s that has nothing to do with the library: it
+// stands for another program, redis-cli, say.
+func Client(t testing.TB, s *redisserver.Server) rueidis.Client {
+	t.Helper()
+	c, err := rueidis.NewClient(s.ClientOption())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Do runs one command and returns its reply; an error fails the test, but for
+// the reply "nil".
+func Do(t testing.TB, c rueidis.Client, command ...string) rueidis.RedisMessage {
+	t.Helper()
+	m, err := c.Do(context.Background(), c.B().Arbitrary(command...).Build()).ToMessage()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		t.Fatalf("%q: %v", command, err)
+	}
+	return m
+}
