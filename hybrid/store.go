@@ -128,7 +128,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 	}
 	s.id = rand.Text()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.checkVersion(ctx); err != nil {
+	if err := s.checkVersion(ctx, o.Client.AlwaysRESP2); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
 	}
@@ -165,8 +165,12 @@ func (o StoreOptions) validate() error {
 }
 
 // checkVersion asks the server who it is, and refuses one older than 6.0.
-func (s *Store) checkVersion(ctx context.Context) error {
-	hello, err := s.client.Do(ctx, s.client.B().Arbitrary("HELLO").Build()).AsMap()
+func (s *Store) checkVersion(ctx context.Context, resp2 bool) error {
+	protocol := "3"
+	if resp2 {
+		protocol = "2"
+	}
+	hello, err := s.client.Do(ctx, s.client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
 		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
 	}

@@ -1,0 +1,49 @@
+# The modules of go.work, and what is run in each.
+PACKAGES := ./... ./examples/... ./benchmarks/... ./internal/tools/...
+
+# make test RACE=1 runs the tests under the race detector.
+RACE ?=
+GOTEST = go test $(if $(RACE),-race) -timeout 10m
+
+.PHONY: help
+help: ## print this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## worker processes that share Redis: stale reads with and without invalidation
+	go run ./examples/workers
+
+.PHONY: test
+test: redis-server ## all tests, on a real redis-server (installed where it can be)
+	@if command -v redis-server >/dev/null; then \
+		$(GOTEST) $(PACKAGES); \
+	else \
+		echo "no redis-server: the tests that need one are skipped, and listed below"; \
+		$(GOTEST) -v $(PACKAGES) >.test.log 2>&1; code=$$?; \
+		grep -E '^(ok|FAIL|---? FAIL|panic)|--- SKIP' .test.log; rm -f .test.log; exit $$code; \
+	fi
+
+.PHONY: redis-server
+redis-server: ## install redis-server, unless it is there
+	@command -v redis-server >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	elif command -v apt-get >/dev/null && command -v sudo >/dev/null && sudo -n true 2>/dev/null; then \
+		sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	elif command -v brew >/dev/null; then \
+		brew install -q redis; \
+	fi; \
+	command -v redis-server >/dev/null || { \
+		echo "redis-server is not installed, and cannot be from here."; \
+		echo "Install it by hand: apt-get install redis-server, brew install redis, or see redis.io/docs/install."; \
+	}
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck, in every module
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go vet $(PACKAGES)
+	go tool staticcheck $(PACKAGES)
+
+.PHONY: hazards
+hazards: redis-server ## the named hazard tests, 20 times under the race detector
+	go test -race -count=20 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
