@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -36,6 +37,30 @@ type Options[K Key, V any] struct {
 	// NoLocal has every read go to Redis. Writes are still announced to
 	// processes that do keep a local tier.
 	NoLocal bool
+
+	// TTLJitter spreads the ends of keys that were written together: each life
+	// is shortened by a random part of it, at most this one. 0 to 1.
+	TTLJitter float64
+
+	// RefreshTTLOnGet keeps alive what is read: a read that finds less than
+	// half of TTL left sets it anew, without a word to other processes. It
+	// needs TTL. A local entry then ends when its key is half way through its
+	// life, so that a key which is read somewhere is refreshed once in half a
+	// TTL by the whole fleet.
+	RefreshTTLOnGet bool
+
+	// Default gives a missing key its value: a read that finds none stores and
+	// returns Default's, as GetOrLoad does. ErrNotFound from it is passed on.
+	Default func(K) (V, error)
+
+	// NegativeTTL is how long "not found" is remembered locally: what Redis
+	// said for Get, what the loader said for GetOrLoad. Another process' write
+	// ends it as it ends any entry. 0: not at all; else at least 1 ms.
+	NegativeTTL time.Duration
+
+	// Clone copies a value on its way into the local tier and out of it, for
+	// callers that change what they are given. nil: values are shared.
+	Clone func(V) V
 }
 
 const (
@@ -54,8 +79,19 @@ const NoTTL time.Duration = -1
 // What a local read may return is bounded by the Store's invalidation mode; in
 // every mode a process reads its own writes. Values are shared by all who read
 // them: treat maps, slices and pointers as read-only, the one that you gave to
-// Set included. Safe for concurrent use.
+// Set included, or set Options.Clone. Safe for concurrent use.
 type Cache[K Key, V any] struct {
+	*shared[K, V]
+	fresh bool // reads go past the local tier
+}
+
+// Fresh returns a view of the cache whose reads ask Redis for what it holds
+// after they began, and leave that in the local tier. Everything else is the
+// same, and shared.
+func (c *Cache[K, V]) Fresh() *Cache[K, V] { return &Cache[K, V]{shared: c.shared, fresh: true} }
+
+// shared is what all views of a cache have in common.
+type shared[K Key, V any] struct {
 	store    *Store
 	name     string
 	prefix   string // "name:"
@@ -63,6 +99,11 @@ type Cache[K Key, V any] struct {
 	codec    codec.Codec[V]
 	ttl      time.Duration
 	localTTL time.Duration // clock.Never: no cap
+	jitter   float64
+	half     time.Duration                       // of ttl, with RefreshTTLOnGet: what is left then is refreshed; else 0
+	initial  func(context.Context, K) (V, error) // Options.Default, or nil
+	negative time.Duration
+	clone    func(V) V
 
 	flights *flights.Table[K, V]
 	tier    *tier.Tier[K, V] // nil with NoLocal
@@ -94,9 +135,16 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	c := &Cache[K, V]{
+	c := &Cache[K, V]{shared: &shared[K, V]{
 		store: s, name: name, prefix: name + ":", codec: o.Codec,
-		ttl: o.TTL.Truncate(time.Millisecond), localTTL: o.LocalTTL, hits: xsync.NewCounter(),
+		ttl: o.TTL.Truncate(time.Millisecond), jitter: o.TTLJitter, localTTL: o.LocalTTL,
+		negative: o.NegativeTTL, clone: o.Clone, hits: xsync.NewCounter(),
+	}}
+	if o.RefreshTTLOnGet {
+		c.half = c.ttl / 2
+	}
+	if o.Default != nil {
+		c.initial = func(_ context.Context, key K) (V, error) { return o.Default(key) }
 	}
 	if !o.NoLocal {
 		c.tier = tier.New[K, V](o.LocalSize)
@@ -159,6 +207,22 @@ func (o *Options[K, V]) complete() error {
 	case o.LocalSize == 0:
 		o.LocalSize = defaultLocalSize
 	}
+	if !(o.TTLJitter >= 0 && o.TTLJitter <= 1) {
+		errs = append(errs, optionError("TTLJitter is %v: use 0 to 1", o.TTLJitter))
+	}
+	if o.TTL == 0 && o.TTLJitter > 0 {
+		errs = append(errs, optionError("TTLJitter is %v although TTL is 0: set TTL, too", o.TTLJitter))
+	}
+	if o.RefreshTTLOnGet && o.TTL == 0 {
+		errs = append(errs, optionError("RefreshTTLOnGet is set although TTL is 0: set TTL, too"))
+	}
+	switch {
+	case o.NegativeTTL == 0:
+	case o.NegativeTTL < minTTL:
+		errs = append(errs, optionError("NegativeTTL is %v: use at least %v, or 0 for none", o.NegativeTTL, minTTL))
+	case o.NoLocal:
+		errs = append(errs, optionError("NegativeTTL is %v although NoLocal is set: leave one of them out", o.NegativeTTL))
+	}
 	if o.Codec == nil {
 		var err error
 		if o.Codec, err = codec.Default[V](); err != nil {
@@ -205,15 +269,35 @@ func (d driver[K, V]) Cut()    { d.c.flights.Cut() }
 func (d driver[K, V]) Resume() { d.c.flights.Resume() }
 
 // deadline returns when a local copy ends of what lives ttl from sent on
-// (clock.Never: for ever), and whether that is worth a place in the tier.
+// (forEver: without end), and whether that is worth a place in the tier.
 func (c *Cache[K, V]) deadline(sent int64, ttl time.Duration) (int64, bool) {
-	life := min(int64(ttl), int64(c.localTTL))
-	if life == clock.Never {
-		return clock.Never, true
+	if c.half > 0 && ttl != forEver {
+		// A tick more, since it is no end of the value: a read just before half
+		// of the life is over would find nothing to refresh.
+		ttl = min(ttl, ttl-c.half+clock.Tick)
 	}
-	end := sent + life - int64(clock.Tick) // the clock of the hits lags behind by a tick
-	if end < sent && life > int64(clock.Tick) {
-		return clock.Never, true // 292 years overflow
+	return c.localDeadline(sent, ttl)
+}
+
+// localDeadline is deadline for what lives life from sent on, and needs no
+// refresh.
+func (c *Cache[K, V]) localDeadline(sent int64, life time.Duration) (int64, bool) {
+	life = min(life, c.localTTL)
+	if life == forEver {
+		return clock.Never, c.tier != nil
 	}
-	return end, end > c.store.clock.Exact()
+	life -= clock.Tick // the clock of the hits lags behind by as much
+	if int64(life) > clock.Never-sent {
+		return clock.Never, c.tier != nil // the 292 years that the clock can count
+	}
+	return sent + int64(life), life > 0 && c.tier != nil
+}
+
+// copied returns what a caller, or the tier, gets of v: with Options.Clone a
+// copy of its own.
+func (c *Cache[K, V]) copied(v V) V {
+	if c.clone == nil {
+		return v
+	}
+	return c.clone(v)
 }

@@ -48,6 +48,13 @@ var (
 	// not run the command, or not on this key or channel.
 	ErrPermission = errors.New("not permitted")
 
+	// ErrConflict: Update gave up, since others changed the key each time
+	// between its reading and its writing. Nothing was written.
+	ErrConflict = errors.New("the key was changed by others at each attempt")
+
+	// ErrOverflow: the sum does not fit the value's type. Nothing was written.
+	ErrOverflow = errors.New("the sum does not fit the type")
+
 	// ErrUnsupported: the mode of invalidation is not built yet, or the server
 	// is too old or has no such feature.
 	ErrUnsupported = errors.New("not supported")
@@ -117,7 +124,11 @@ func redisError(err error) error {
 		case hasPrefix(text, "NOPERM", "NOAUTH", "WRONGPASS"), strings.Contains(text, "NOPERM"),
 			strings.Contains(text, "without any password configured"):
 			return fmt.Errorf("%w: %w", ErrPermission, err)
-		case hasPrefix(text, "WRONGTYPE"):
+		case strings.Contains(text, "would overflow"):
+			return fmt.Errorf("%w: %w", ErrOverflow, err)
+		case strings.Contains(text, "not an integer"):
+			return fmt.Errorf("%w: %w", ErrDecode, err)
+		case strings.Contains(text, "WRONGTYPE"):
 			return fmt.Errorf("%w: another program keeps something else than a string there: %w", ErrDecode, err)
 		}
 		return err

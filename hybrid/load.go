@@ -3,7 +3,6 @@ package hybrid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -32,26 +31,42 @@ const tokenLife = time.Minute
 // Errors: load's own (ErrNotFound among them) with the zero value, ErrPanic,
 // ErrEncode, ErrClosed, ctx's error.
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load func(context.Context, K) (V, error)) (V, error) {
-	if e := c.flights.Hit(key); e != nil {
-		c.hits.Inc()
-		return e.Value, nil
-	}
-	r := c.fill(ctx, key)
-	if r.Err == nil && !r.Missing {
-		return r.Value, nil
+	return c.getOrLoad(ctx, "getorload", key, load)
+}
+
+func (c *Cache[K, V]) getOrLoad(ctx context.Context, op string, key K, load func(context.Context, K) (V, error)) (V, error) {
+	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource) {
+		return c.answer(e)
 	}
 	var zero V
+	r := c.fill(ctx, key)
+	switch {
+	case r.NoSource:
+		return zero, ErrNotFound
+	case r.Err == nil && !r.Missing:
+		return c.copied(r.Value), nil
+	}
 	if err := c.store.ready(ctx); err != nil {
-		return zero, c.fail("getorload", key, err)
+		return zero, c.fail(op, key, err)
 	}
-	r = c.flights.Load(key, func(f *flights.Flight[K, V]) reply[V] { return c.load(ctx, f, load) }).Wait(ctx)
-	if r.Err != nil {
-		if errors.Is(r.Err, ErrNotFound) {
-			return zero, ErrNotFound
-		}
-		return zero, c.fail("getorload", key, redisError(r.Err))
+	return c.loaded(ctx, op, key, c.startLoad(ctx, key, load))
+}
+
+// startLoad joins or opens a load of key.
+func (c *Cache[K, V]) startLoad(ctx context.Context, key K, load func(context.Context, K) (V, error)) *flights.Flight[K, V] {
+	return c.flights.Load(key, func(f *flights.Flight[K, V]) reply[V] { return c.load(ctx, f, load) })
+}
+
+// loaded waits for a load and returns what its caller gets.
+func (c *Cache[K, V]) loaded(ctx context.Context, op string, key K, f *flights.Flight[K, V]) (v V, err error) {
+	r := f.Wait(ctx)
+	switch {
+	case r.Missing:
+		return v, ErrNotFound
+	case r.Err != nil:
+		return v, c.fail(op, key, redisError(r.Err))
 	}
-	return r.Value, nil
+	return c.copied(r.Value), nil
 }
 
 // load is the flight of a load: token and value, loader, write-back.
@@ -68,8 +83,12 @@ func (c *Cache[K, V]) load(caller context.Context, f *flights.Flight[K, V], load
 	defer cancel()
 	defer context.AfterFunc(c.store.ctx, cancel)()
 	c.counters.loads.Add(1)
+	asked := c.store.clock.Exact()
 	v, err := loader(ctx, f.Key())
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return c.missing(asked, true)
+	case err != nil:
 		return reply[V]{Err: err}
 	}
 	c.store.at(beforeWriteBack, redisKey)
@@ -104,7 +123,8 @@ func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) 
 	if err := rs[0].Error(); err != nil {
 		return reply[V]{Err: err}
 	}
-	return c.decode(rs[1], rs[2], sent)
+	r, _ := c.decode(rs[1], rs[2], sent)
+	return r
 }
 
 // storeScript writes a loaded value back. ARGV[3] is the load's token. ARGV[4]
@@ -142,21 +162,15 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 	} else if seen != nil {
 		return nil, seen // there is no token
 	}
-	data, err := c.codec.Append(nil, v)
+	data, err := c.bytes(redisKey, v)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+		return nil, err
 	}
-	if len(data) > maxValue {
-		return nil, ErrTooLarge
-	}
-	life, px := c.ttlOrForEver(), ""
-	if life != forEver {
-		px = strconv.FormatInt(life.Milliseconds(), 10)
-	}
-	args := []string{token, what, bytes, string(data), px}
+	life := c.life()
+	args := []string{token, what, bytes, data, px(life)}
 	ctx, cancel := c.store.background()
 	defer cancel()
-	err = c.scriptKeeping(ctx, f.Key(), f, storeScript, []string{redisKey, tokenKey(redisKey)}, args,
+	err = c.scriptKeeping(ctx, f.Key(), f, storeScript, redisKey, args,
 		func(r rueidis.RedisResult, sent int64) (keep reply[V], err error) {
 			a, err := r.ToArray()
 			if err != nil {
@@ -170,10 +184,8 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 			case err != nil:
 				return keep, err
 			case stored == 1:
-				keep.Value = v
-				if c.tier != nil {
-					keep.Deadline, keep.Keep = c.deadline(sent, life)
-				}
+				keep.Value = c.copied(v)
+				keep.Deadline, keep.Keep = c.deadline(sent, life)
 				return keep, nil
 			case len(a) < 3:
 				return keep, nil

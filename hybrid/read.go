@@ -1,15 +1,18 @@
 package hybrid
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/internal/flights"
+	"github.com/flipcache/flipcache/internal/tier"
 )
 
 // reply is what a flight of this cache brings.
@@ -17,19 +20,39 @@ type reply[V any] = flights.Reply[V]
 
 // Get returns the value of key: from the local tier, where it takes no lock,
 // does not allocate and does not look at ctx; else from Redis, in one round
-// trip that all who ask for the key at that time share.
+// trip that all who ask for the key at that time share. Where there is none,
+// Options.Default is asked.
 //
-// Errors: ErrNotFound, ErrDecode, ErrPermission, ErrClosed, ctx's error, or
-// that of the connection.
+// Errors: ErrNotFound, ErrDecode, ErrPermission, ErrClosed, ctx's error, that
+// of the connection, or what GetOrLoad returns for Default.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
-	if e := c.flights.Hit(key); e != nil {
-		c.hits.Inc()
-		return e.Value, nil
+	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+		return c.answer(e)
 	}
 	return c.getMiss(ctx, key)
 }
 
+// entry returns what the local tier has for key, or nil.
+func (c *Cache[K, V]) entry(key K) *tier.Entry[K, V] {
+	if c.fresh {
+		return nil
+	}
+	return c.flights.Hit(key)
+}
+
+// answer is a hit's.
+func (c *Cache[K, V]) answer(e *tier.Entry[K, V]) (V, error) {
+	c.hits.Inc()
+	if e.Missing {
+		return e.Value, ErrNotFound
+	}
+	return c.copied(e.Value), nil
+}
+
 func (c *Cache[K, V]) getMiss(ctx context.Context, key K) (V, error) {
+	if c.initial != nil {
+		return c.getOrLoad(ctx, "get", key, c.initial)
+	}
 	r := c.fill(ctx, key)
 	switch {
 	case r.Err != nil:
@@ -37,7 +60,7 @@ func (c *Cache[K, V]) getMiss(ctx context.Context, key K) (V, error) {
 	case r.Missing:
 		return r.Value, ErrNotFound
 	}
-	return r.Value, nil
+	return c.copied(r.Value), nil
 }
 
 // fill reads key through its flight.
@@ -46,7 +69,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, key K) reply[V] {
 	if err := c.store.ready(ctx); err != nil {
 		return reply[V]{Err: err}
 	}
-	return c.flights.Fill(key, c.fetch).Wait(ctx)
+	return c.flights.Fill(key, c.fresh, c.fetch).Wait(ctx)
 }
 
 // fetch asks Redis for the value of a flight's key and its remaining life.
@@ -57,7 +80,10 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
 	rs := c.store.client.DoMulti(ctx, c.readCommands(redisKey)...)
-	r := c.decode(rs[0], rs[1], sent)
+	r, ttl := c.decode(rs[0], rs[1], sent)
+	if c.needsRefresh(r, ttl) {
+		c.refresh(ctx, []string{redisKey}, []*reply[V]{&r})
+	}
 	c.store.at(afterReadReply, redisKey)
 	return r
 }
@@ -70,30 +96,42 @@ func (c *Cache[K, V]) readCommands(redisKey string) []rueidis.Completed {
 	return []rueidis.Completed{b.Get().Key(redisKey).Build(), b.Pttl().Key(redisKey).Build()}
 }
 
-// decode turns the replies to readCommands into a flight's reply. sent is when
-// they were asked for: the local life counts from there.
-func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r reply[V]) {
+// decode turns the replies to readCommands into a flight's reply and the
+// value's remaining life. sent is when they were asked for: the local life
+// counts from there.
+func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r reply[V], ttl time.Duration) {
 	data, err := value.AsBytes()
 	if rueidis.IsRedisNil(err) {
-		return reply[V]{Missing: true}
+		return c.missing(sent, false), 0
 	}
 	if err != nil {
-		return reply[V]{Err: err}
+		return reply[V]{Err: err}, 0
 	}
 	if r.Value, err = c.decodeValue(data); err != nil {
-		var zero V
-		return reply[V]{Value: zero, Err: err}
+		return reply[V]{Err: err}, 0
 	}
 	ms, err := pttl.AsInt64()
 	if err != nil {
-		return reply[V]{Err: fmt.Errorf("PTTL: %w", err)}
+		return reply[V]{Err: fmt.Errorf("PTTL: %w", err)}, 0
 	}
-	switch {
-	case c.tier == nil || ms == -2: // it has expired in between
-	case ms == -1:
-		r.Deadline, r.Keep = c.deadline(sent, forEver)
+	switch ms {
+	case -2: // it has expired in between
+		return r, 0
+	case -1:
+		ttl = forEver
 	default:
-		r.Deadline, r.Keep = c.deadline(sent, time.Duration(ms)*time.Millisecond)
+		ttl = time.Duration(ms) * time.Millisecond
+	}
+	r.Deadline, r.Keep = c.deadline(sent, ttl)
+	return r, ttl
+}
+
+// missing is the reply of a key that was not there at sent, or that a loader
+// knew nothing of.
+func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
+	r := reply[V]{Missing: true, NoSource: noSource}
+	if c.negative > 0 {
+		r.Deadline, r.Keep = c.localDeadline(sent, c.negative)
 	}
 	return r
 }
@@ -119,7 +157,7 @@ func (c *Cache[K, V]) decodeValue(data []byte) (v V, err error) {
 				err = fmt.Errorf("%w: %w", ErrDecode, err)
 			}
 			var zero V
-			v, err = zero, &undecodable{err: err, data: append([]byte(nil), data...)}
+			v, err = zero, &undecodable{err: err, data: bytes.Clone(data)}
 		}
 	}()
 	return c.codec.Decode(data)
@@ -130,72 +168,113 @@ func (c *Cache[K, V]) decodeValue(data []byte) (v V, err error) {
 const maxBatch = 256
 
 // GetMany returns the values of those keys that exist. What is not in the local
-// tier is asked for in pipelines of at most 256 keys.
+// tier is asked for in pipelines of at most 256 keys; what Redis has not comes
+// from Options.Default, where there is one.
 //
 // Errors: those of Get for single keys, joined, each with its key; the map
 // holds what was found all the same. A missing key is no error.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 	found := make(map[K]V, len(keys))
-	waits := make(map[K]*flights.Flight[K, V])
-	var send []*flights.Flight[K, V]
-	var missed int
+	missed := make([]K, 0, len(keys))
+	seen := make(map[K]bool, len(keys))
 	for _, key := range keys {
-		if _, done := found[key]; done {
+		if seen[key] {
 			continue
 		}
-		if e := c.flights.Hit(key); e != nil {
-			c.hits.Inc()
-			found[key] = e.Value
-			continue
-		}
-		if _, asked := waits[key]; asked {
-			continue
-		}
-		if missed == 0 {
-			if err := c.store.ready(ctx); err != nil {
-				return found, &Error{Op: "getmany", Name: c.name, Err: err}
+		seen[key] = true
+		if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+			if v, err := c.answer(e); err == nil {
+				found[key] = v
 			}
+			continue
 		}
-		missed++
-		f, opened := c.flights.BeginFill(key, c.fetch)
-		if opened {
-			send = append(send, f)
-		}
-		waits[key] = f
+		missed = append(missed, key)
 	}
-	c.counters.misses.Add(uint64(missed))
-	for len(send) > 0 {
-		n := min(len(send), maxBatch)
-		go c.fetchAll(send[:n])
-		send = send[n:]
+	if len(missed) == 0 {
+		return found, nil
 	}
+	if err := c.store.ready(ctx); err != nil {
+		return found, &Error{Op: "getmany", Name: c.name, Err: err}
+	}
+	c.counters.misses.Add(uint64(len(missed)))
 	var errs []error
-	for key, f := range waits {
-		switch r := f.Wait(ctx); {
+	var absent []K
+	waits := make([]*flights.Flight[K, V], len(missed))
+	var send []*flights.Flight[K, V]
+	for i, key := range missed {
+		var opened bool
+		if waits[i], opened = c.flights.BeginFill(key, c.fresh, c.fetch); opened {
+			send = append(send, waits[i])
+		}
+	}
+	for batch := range slices.Chunk(send, maxBatch) {
+		go c.fetchAll(batch)
+	}
+	for i, key := range missed {
+		switch r := waits[i].Wait(ctx); {
 		case r.Err != nil:
 			errs = append(errs, c.fail("getmany", key, redisError(r.Err)))
 		case !r.Missing:
-			found[key] = r.Value
+			found[key] = c.copied(r.Value)
+		case !r.NoSource:
+			absent = append(absent, key)
 		}
 	}
+	if c.initial != nil {
+		errs = append(errs, c.loadMany(ctx, absent, found)...)
+	}
 	return found, errors.Join(errs...)
+}
+
+// loadMany has Options.Default materialise keys into found.
+func (c *Cache[K, V]) loadMany(ctx context.Context, keys []K, found map[K]V) (errs []error) {
+	for batch := range slices.Chunk(keys, maxBatch) {
+		loads := make([]*flights.Flight[K, V], len(batch))
+		for i, key := range batch {
+			loads[i] = c.startLoad(ctx, key, c.initial)
+		}
+		for i, key := range batch {
+			v, err := c.loaded(ctx, "getmany", key, loads[i])
+			switch {
+			case err == nil:
+				found[key] = v
+			case !errors.Is(err, ErrNotFound):
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errs
 }
 
 // fetchAll is fetch for several flights in one pipeline. It ends each.
 func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
 	ctx, cancel := c.store.background()
 	defer cancel()
+	keys := make([]string, len(fs))
 	commands := make([]rueidis.Completed, 0, 2*len(fs))
-	for _, f := range fs {
-		commands = append(commands, c.readCommands(c.prefix+keyText(f.Key()))...)
+	for i, f := range fs {
+		keys[i] = c.prefix + keyText(f.Key())
+		commands = append(commands, c.readCommands(keys[i])...)
 	}
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(uint64(len(fs)))
 	rs := c.store.client.DoMulti(ctx, commands...)
+	replies := make([]reply[V], len(fs))
+	var dueKeys []string
+	var due []*reply[V]
+	for i := range fs {
+		var ttl time.Duration
+		replies[i], ttl = c.decode(rs[2*i], rs[2*i+1], sent)
+		if c.needsRefresh(replies[i], ttl) {
+			dueKeys, due = append(dueKeys, keys[i]), append(due, &replies[i])
+		}
+	}
+	if len(due) > 0 {
+		c.refresh(ctx, dueKeys, due)
+	}
 	for i, f := range fs {
-		r := c.decode(rs[2*i], rs[2*i+1], sent)
-		c.store.at(afterReadReply, c.prefix+keyText(f.Key()))
-		c.flights.End(f, r)
+		c.store.at(afterReadReply, keys[i])
+		c.flights.End(f, replies[i])
 	}
 }
 

@@ -2,6 +2,7 @@ package hybrid
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -31,20 +32,68 @@ if new < tonumber(ARGV[4]) then redis.call('UNLINK', KEYS[2]) end
 return 1
 `)
 
-// script runs a script that changes key, as a write of it. Nothing enters the
-// local tier.
-func (c *Cache[K, V]) script(ctx context.Context, key K, load *flights.Flight[K, V], script *rueidis.Lua, keys []string, args ...string) (rueidis.RedisMessage, error) {
+// refreshScript changes no value and announces nothing, so it has its own
+// arguments: ARGV[1] what is too little to be left, ARGV[2] what to set, in ms.
+// It returns what is left then, and whether it was set.
+var refreshScript = rueidis.NewLuaScript(`
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 or left >= tonumber(ARGV[1]) then return {left, 0} end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {tonumber(ARGV[2]), 1}
+`)
+
+// needsRefresh says whether the value that a fill brought is half way through
+// its life.
+func (c *Cache[K, V]) needsRefresh(r reply[V], ttl time.Duration) bool {
+	return ttl > 0 && ttl < c.half && r.Err == nil && !r.Missing
+}
+
+// refresh has keys live for another TTL, each unless another process was first,
+// and sets the local deadlines of their replies anew. It fails in silence but
+// for the count: the values are good all the same.
+func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*reply[V]) {
+	half, ttl := px(c.half), px(c.ttl)
+	sent := c.store.clock.Exact()
+	var results []rueidis.RedisResult
+	if len(keys) == 1 {
+		results = []rueidis.RedisResult{refreshScript.Exec(ctx, c.store.client, keys, []string{half, ttl})}
+	} else {
+		execs := make([]rueidis.LuaExec, len(keys))
+		for i, k := range keys {
+			execs[i] = rueidis.LuaExec{Keys: []string{k}, Args: []string{half, ttl}}
+		}
+		results = refreshScript.ExecMulti(ctx, c.store.client, execs...)
+	}
+	for i, r := range results {
+		a, err := r.AsIntSlice()
+		if err != nil || len(a) != 2 {
+			c.counters.refreshErrors.Add(1)
+			continue
+		}
+		c.counters.refreshes.Add(uint64(a[1]))
+		if a[0] >= 0 {
+			replies[i].Deadline, replies[i].Keep = c.deadline(sent, time.Duration(a[0])*time.Millisecond)
+		}
+	}
+}
+
+// script runs a script that changes the key of redisKey, as a write of it.
+// Nothing enters the local tier. A reply of nil is no error.
+func (c *Cache[K, V]) script(ctx context.Context, key K, script *rueidis.Lua, redisKey string, args ...string) (rueidis.RedisMessage, error) {
 	var m rueidis.RedisMessage
-	err := c.scriptKeeping(ctx, key, load, script, keys, args, func(r rueidis.RedisResult, _ int64) (keep reply[V], err error) {
-		m, err = r.ToMessage()
+	err := c.scriptKeeping(ctx, key, nil, script, redisKey, args, func(r rueidis.RedisResult, _ int64) (keep reply[V], err error) {
+		if m, err = r.ToMessage(); rueidis.IsRedisNil(err) {
+			err = nil
+		}
 		return keep, err
 	})
 	return m, err
 }
 
 // scriptKeeping is script for one that may leave a value in the tier: end reads
-// the script's reply and says which.
-func (c *Cache[K, V]) scriptKeeping(ctx context.Context, key K, load *flights.Flight[K, V], script *rueidis.Lua, keys, args []string,
+// the script's reply and says which. load is the load whose value is written,
+// or nil.
+func (c *Cache[K, V]) scriptKeeping(ctx context.Context, key K, load *flights.Flight[K, V], script *rueidis.Lua, redisKey string, args []string,
 	end func(r rueidis.RedisResult, sent int64) (reply[V], error)) (err error) {
 	if err := c.store.ready(ctx); err != nil {
 		return err
@@ -58,12 +107,12 @@ func (c *Cache[K, V]) scriptKeeping(ctx context.Context, key K, load *flights.Fl
 	err = ErrOutcomeUnknown // should anything below panic
 	w := c.flights.BeginWrite(key, nonce, load)
 	defer func() { c.flights.EndWrite(w, err == nil, keep) }()
-	c.store.at(beforeWriteSend, keys[0])
+	c.store.at(beforeWriteSend, redisKey)
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
 	sent := c.store.clock.Exact()
-	r := script.Exec(ctx, c.store.client, keys, append([]string{channel, message}, args...))
-	c.store.at(afterWriteReply, keys[0])
+	r := script.Exec(ctx, c.store.client, []string{redisKey, tokenKey(redisKey)}, append([]string{channel, message}, args...))
+	c.store.at(afterWriteReply, redisKey)
 	c.counters.writes.Add(1)
 	keep, err = end(r, sent)
 	err = writeError(err)

@@ -14,6 +14,11 @@ type Stats struct {
 	Evicted  uint64 // entries that left the local tier to make room
 	Entries  int    // in the local tier now
 
+	// Refreshes counts keys whose TTL this process set anew for
+	// RefreshTTLOnGet, RefreshErrors how often that failed; the read itself
+	// did not.
+	Refreshes, RefreshErrors uint64
+
 	// WriteBackErrors counts loaded values that were returned to the caller
 	// and could not be stored in Redis.
 	WriteBackErrors uint64
@@ -21,7 +26,7 @@ type Stats struct {
 
 // counters are those off the hit path.
 type counters struct {
-	misses, fills, loads, writes, sent, received, writeBackErrors atomic.Uint64
+	misses, fills, loads, writes, sent, received, writeBackErrors, refreshes, refreshErrors atomic.Uint64
 }
 
 // Stats returns the counts so far. They are read one after the other, not in
@@ -35,6 +40,8 @@ func (c *Cache[K, V]) Stats() Stats {
 		Writes:          c.counters.writes.Load(),
 		Sent:            c.counters.sent.Load(),
 		Received:        c.counters.received.Load(),
+		Refreshes:       c.counters.refreshes.Load(),
+		RefreshErrors:   c.counters.refreshErrors.Load(),
 		WriteBackErrors: c.counters.writeBackErrors.Load(),
 	}
 	if c.tier != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -27,7 +28,7 @@ const maxValue = 512 << 20
 // Errors: ErrEncode, ErrTooLarge, ErrPermission, ErrOutcomeUnknown, ErrClosed,
 // ctx's error if it had ended before, or what Redis said.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, v V) error {
-	return c.set(ctx, "set", key, v, c.ttlOrForEver())
+	return c.set(ctx, "set", key, v, c.life())
 }
 
 // SetTTL is Set with a TTL of its own: at least 1 ms, fractions of a
@@ -41,11 +42,24 @@ func (c *Cache[K, V]) SetTTL(ctx context.Context, key K, v V, ttl time.Duration)
 	return c.set(ctx, "setttl", key, v, ttl.Truncate(time.Millisecond))
 }
 
-func (c *Cache[K, V]) ttlOrForEver() time.Duration {
-	if c.ttl == 0 {
+// life returns the life of a key that is written now.
+func (c *Cache[K, V]) life() time.Duration {
+	switch {
+	case c.ttl == 0:
 		return forEver
+	case c.jitter > 0:
+		short := time.Duration(float64(c.ttl) * c.jitter * rand.Float64())
+		return max(minTTL, (c.ttl - short).Truncate(time.Millisecond))
 	}
 	return c.ttl
+}
+
+// px is a life as the scripts take it: in milliseconds, empty for no end.
+func px(life time.Duration) string {
+	if life == forEver {
+		return ""
+	}
+	return strconv.FormatInt(life.Milliseconds(), 10)
 }
 
 func (c *Cache[K, V]) set(ctx context.Context, op string, key K, v V, ttl time.Duration) error {
@@ -77,23 +91,17 @@ type change[K Key, V any] struct {
 }
 
 func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], error) {
-	data, err := c.codec.Append(nil, v)
+	p := &change[K, V]{key: key, text: keyText(key), keep: c.tier != nil, ttl: ttl}
+	redisKey := c.prefix + p.text
+	data, err := c.bytes(redisKey, v)
 	if err != nil {
-		if !errors.Is(err, ErrEncode) {
-			err = fmt.Errorf("%w: %w", ErrEncode, err)
-		}
 		return nil, err
 	}
-	p := &change[K, V]{key: key, text: keyText(key), keep: c.tier != nil, value: v, ttl: ttl, size: len(data)}
-	if len(data) > maxValue {
-		return nil, fmt.Errorf("%w: the value has %d bytes", ErrTooLarge, len(data))
-	}
-	redisKey := c.prefix + p.text
-	if len(redisKey) > maxValue {
-		return nil, fmt.Errorf("%w: the key has %d bytes", ErrTooLarge, len(redisKey))
+	if p.size = len(data); p.keep {
+		p.value = c.copied(v)
 	}
 	b := c.store.client.B()
-	set := b.Set().Key(redisKey).Value(rueidis.BinaryString(data))
+	set := b.Set().Key(redisKey).Value(data)
 	if ttl == forEver {
 		p.commands = append(p.commands, set.Build())
 	} else {
@@ -105,6 +113,22 @@ func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], erro
 	return p, nil
 }
 
+// bytes returns what is stored of v under redisKey.
+func (c *Cache[K, V]) bytes(redisKey string, v V) (string, error) {
+	data, err := c.codec.Append(nil, v)
+	switch {
+	case err != nil && errors.Is(err, ErrEncode):
+		return "", err
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrEncode, err)
+	case len(data) > maxValue:
+		return "", fmt.Errorf("%w: the value has %d bytes", ErrTooLarge, len(data))
+	case len(redisKey) > maxValue:
+		return "", fmt.Errorf("%w: the key has %d bytes", ErrTooLarge, len(redisKey))
+	}
+	return rueidis.BinaryString(data), nil
+}
+
 // SetMany stores the values of m as Set does, in batches of at most 256 keys.
 // It is not atomic: each batch is, with its announcement.
 //
@@ -114,7 +138,7 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 	var errs []error
 	changes := make([]*change[K, V], 0, len(m))
 	for key, v := range m {
-		p, err := c.encode(key, v, c.ttlOrForEver())
+		p, err := c.encode(key, v, c.life())
 		if err != nil {
 			errs = append(errs, c.fail("setmany", key, err))
 			continue
@@ -144,7 +168,7 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 
 // writeAll writes changes in batches and returns an error for each that failed.
 func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change[K, V]) (errs []error) {
-	const maxBytes = 1 << 20
+	const maxBytes = 1 << 20 // of values in a batch
 	for len(changes) > 0 {
 		n, size := 0, 0
 		for n < len(changes) && n < maxBatch && (n == 0 || size+changes[n].size <= maxBytes) {
@@ -285,9 +309,7 @@ func (c *Cache[K, V]) Touch(ctx context.Context, key K, ttl time.Duration) error
 	if err := checkTTL("ttl", ttl); err != nil {
 		return c.fail("touch", key, err)
 	}
-	redisKey := c.prefix + keyText(key)
-	done, err := c.script(ctx, key, nil, touchScript, []string{redisKey, tokenKey(redisKey)},
-		strconv.FormatInt(ttl.Milliseconds(), 10), strconv.FormatInt(tokenLife.Milliseconds(), 10))
+	done, err := c.script(ctx, key, touchScript, c.prefix+keyText(key), px(ttl), px(tokenLife))
 	if err != nil {
 		return c.fail("touch", key, err)
 	}

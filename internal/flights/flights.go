@@ -57,6 +57,7 @@ var ErrClosed = errors.New("flights: closed")
 type Reply[V any] struct {
 	Value    V
 	Missing  bool  // there is no such key; Value is zero
+	NoSource bool  // Missing, and the loader said that there is nothing to load
 	Keep     bool  // the tier may hold it, until Deadline
 	Deadline int64 // on the table's clock
 	Err      error // everything else is zero then
@@ -215,8 +216,8 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 // Fill joins or opens a fill of key. send asks Redis; it runs on a goroutine
 // of its own, at most one at a time for a key, and must end by itself: no
 // reader's context ends it.
-func (t *Table[K, V]) Fill(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
-	f, opened := t.begin(key, false, send)
+func (t *Table[K, V]) Fill(key K, fresh bool, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
+	f, opened := t.BeginFill(key, fresh, send)
 	if opened {
 		go t.run(f)
 	}
@@ -227,7 +228,7 @@ func (t *Table[K, V]) Fill(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, 
 // reader of a key does not wait for another's loader. What a load brings
 // enters the tier by the write that stores it, not at its end.
 func (t *Table[K, V]) Load(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
-	f, opened := t.begin(key, true, send)
+	f, opened := t.begin(key, joinLoad, send)
 	if opened {
 		go t.run(f)
 	}
@@ -236,36 +237,67 @@ func (t *Table[K, V]) Load(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, 
 
 // BeginFill is Fill for who sends several together: where it returns true the
 // caller has to send this fill and to call End with what came back. send is
-// used if the fill has to wait for another, and then by the table.
-func (t *Table[K, V]) BeginFill(key K, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
-	return t.begin(key, false, send)
+// used if the fill has to wait for another, and then by the table. fresh is
+// for a reader that wants what Redis holds after it asked: it takes no entry
+// and joins no fill that was sent before.
+func (t *Table[K, V]) BeginFill(key K, fresh bool, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
+	if fresh {
+		return t.begin(key, freshFill, send)
+	}
+	return t.begin(key, joinFill, send)
 }
 
-func (t *Table[K, V]) begin(key K, load bool, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
+// What a reader asks for, and what will do as an answer.
+type request uint8
+
+const (
+	joinFill  request = iota // an entry, or a fill under way
+	freshFill                // only what is sent from now on
+	joinLoad                 // a value, or the word of a loader that there is none
+)
+
+// answer returns the valid entry of key that a flight may answer with, or nil:
+// that a key is missing in Redis does not keep a load from loading.
+func (t *Table[K, V]) answer(key K, load bool) *tier.Entry[K, V] {
+	if e := t.Hit(key); e != nil && (!load || !e.Missing || e.NoSource) {
+		return e
+	}
+	return nil
+}
+
+func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[V]) (f *Flight[K, V], opened bool) {
+	load := what == joinLoad
 	s := t.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return answered[K](Reply[V]{Err: ErrClosed}), false
 	}
-	if e := t.Hit(key); e != nil { // it came between the caller's miss and here
-		return answered[K](Reply[V]{Value: e.Value, Missing: e.Missing}), false
+	if what != freshFill {
+		if e := t.answer(key, load); e != nil { // it came between the caller's miss and here
+			return answered[K](replyOf(e)), false
+		}
 	}
 	ks := s.state(key)
 	l := ks.lane(load)
 	switch {
-	case l.sent != nil && l.sent.attached:
+	case l.sent != nil && l.sent.attached && what != freshFill:
 		return l.sent, false
 	case l.next != nil:
 		return l.next, false
 	}
 	f = &Flight[K, V]{key: key, load: load, send: send, done: make(chan struct{})}
 	if l.sent != nil {
+		l.sent.attached = false // what is asked for behind it must not be answered by what it leaves
 		l.next = f
 		return f, false
 	}
 	t.sent(s, ks, f)
 	return f, true
+}
+
+func replyOf[K comparable, V any](e *tier.Entry[K, V]) Reply[V] {
+	return Reply[V]{Value: e.Value, Missing: e.Missing, NoSource: e.NoSource}
 }
 
 func answered[K comparable, V any](r Reply[V]) *Flight[K, V] {
@@ -307,7 +339,7 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	switch {
 	case r.Err != nil:
 	case !f.attached:
-		r = t.lookAgain(ks, f.key, r)
+		r = t.lookAgain(ks, f, r)
 	case r.Keep:
 		t.insert(f.key, r)
 	}
@@ -338,18 +370,18 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 // than r, and must not enter after r was shown.
 //
 // REQUIRES: the key's shard locked.
-func (t *Table[K, V]) lookAgain(ks *keyState[K, V], key K, r Reply[V]) Reply[V] {
-	if e := t.Hit(key); e != nil {
-		return Reply[V]{Value: e.Value, Missing: e.Missing}
+func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V]) Reply[V] {
+	if e := t.answer(f.key, f.load); e != nil {
+		return replyOf(e)
 	}
-	t.remove(key)
+	t.remove(f.key)
 	ks.doom()
 	return r
 }
 
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) insert(key K, r Reply[V]) {
-	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, Deadline: r.Deadline})
+	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline})
 }
 
 // REQUIRES: the key's shard locked.

@@ -17,6 +17,7 @@ type Entry[K comparable, V any] struct {
 	Value    V
 	Deadline int64 // on the clock of internal/clock; clock.Never: none
 	Missing  bool  // the key is known not to be there; Value is zero
+	NoSource bool  // Missing, and a loader said that there is nothing to load
 
 	key        K
 	visited    atomic.Bool // hit since the queue last looked at it

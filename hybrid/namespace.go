@@ -1,0 +1,161 @@
+package hybrid
+
+import (
+	"context"
+	"iter"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// scanCount is how many keys of the whole database Redis looks at in one step
+// of a scan: some tenths of a millisecond.
+const scanCount = 1000
+
+// Keys ranges over the keys of the cache that are in Redis, in no order, each
+// once. A key that comes or goes meanwhile may be seen or not. An error is
+// yielded once, and ends it. It asks in steps of 1,000 keys of the database, and
+// remembers the keys that it has seen.
+//
+// Errors: ErrPermission, ErrClosed, ctx's error, or that of the connection.
+func (c *Cache[K, V]) Keys(ctx context.Context) iter.Seq2[K, error] {
+	return func(yield func(K, error) bool) {
+		seen := make(map[K]bool)
+		err := c.scan(ctx, globEscape(c.prefix)+"*", func(_ rueidis.Client, keys []string) (bool, error) {
+			for _, k := range keys {
+				key, ok := parseKey[K](strings.TrimPrefix(k, c.prefix))
+				if !ok || seen[key] {
+					continue
+				}
+				seen[key] = true
+				if !yield(key, nil) {
+					return false, nil
+				}
+			}
+			return true, nil
+		})
+		if err != nil {
+			var zero K
+			yield(zero, &Error{Op: "keys", Name: c.name, Err: redisError(err)})
+		}
+	}
+}
+
+// Count returns the number of the cache's keys in Redis. Its cost is that of
+// Keys.
+//
+// Errors: those of Keys.
+func (c *Cache[K, V]) Count(ctx context.Context) (n int, err error) {
+	for _, err := range c.Keys(ctx) {
+		if err != nil {
+			return 0, &Error{Op: "count", Name: c.name, Err: err.(*Error).Err}
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Clear removes all keys of the cache, and has it that no load that began
+// before stores its value afterwards. It goes through the database in bounded
+// steps and removes what each brings, with its announcement, in one; keys
+// written meanwhile by others may stay. If it fails half way, or ctx ends, what
+// was removed was announced, and calling it again goes on.
+//
+// Errors: those of Keys, and ErrOutcomeUnknown for the last step.
+func (c *Cache[K, V]) Clear(ctx context.Context) error {
+	if err := c.clear(ctx); err != nil {
+		return &Error{Op: "clear", Name: c.name, Err: redisError(err)}
+	}
+	return nil
+}
+
+func (c *Cache[K, V]) clear(ctx context.Context) error {
+	if err := c.store.ready(ctx); err != nil {
+		return err
+	}
+	c.flights.BeginClear()
+	defer c.flights.EndClear()
+	// The tokens first: a load that lays its token later than this one is of
+	// after the clear's beginning.
+	err := c.scan(ctx, globEscape(reserved)+":*", func(cl rueidis.Client, keys []string) (bool, error) {
+		ours := keys[:0]
+		for _, k := range keys {
+			if of := strings.TrimPrefix(strings.TrimPrefix(k, reserved+":"), "{"); strings.HasPrefix(of, c.prefix) || strings.HasPrefix(k, reserved+":"+c.prefix) {
+				ours = append(ours, k)
+			}
+		}
+		return true, c.unlink(ctx, cl, ours)
+	})
+	if err != nil {
+		return err
+	}
+	err = c.scan(ctx, globEscape(c.prefix)+"*", func(cl rueidis.Client, keys []string) (bool, error) {
+		return true, c.unlink(ctx, cl, keys)
+	})
+	if err != nil || c.store.stream == nil {
+		return err
+	}
+	ctx, cancel := c.store.bound(ctx)
+	defer cancel()
+	c.counters.sent.Add(1)
+	message := rueidis.BinaryString(invalidate.AppendAll(nil, c.store.stream.Sender()))
+	return c.store.client.Do(ctx, c.store.client.B().Publish().Channel(c.channel).Message(message).Build()).Error()
+}
+
+// unlink removes what one step of a scan brought, in one step with a message
+// that drops the whole cache: keys by the hundred would cost subscribers more
+// than to forget all of what is about to go anyway.
+func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	ctx, cancel := c.store.bound(ctx)
+	defer cancel()
+	b := cl.B()
+	commands := []rueidis.Completed{b.Multi().Build()}
+	for _, k := range keys {
+		commands = append(commands, b.Unlink().Key(k).Build())
+	}
+	if s := c.store.stream; s != nil {
+		c.counters.sent.Add(1)
+		message := rueidis.BinaryString(invalidate.AppendAll(nil, s.Sender()))
+		commands = append(commands, b.Publish().Channel(c.channel).Message(message).Build())
+	}
+	for _, r := range cl.DoMulti(ctx, append(commands, b.Exec().Build())...) {
+		if err := r.Error(); err != nil {
+			return writeError(err)
+		}
+	}
+	c.counters.writes.Add(uint64(len(keys)))
+	return nil
+}
+
+// scan hands each with the keys that match, some of them twice, a batch at a
+// time, until it returns false or an error.
+func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(cl rueidis.Client, keys []string) (bool, error)) error {
+	for _, cl := range c.store.client.Nodes() {
+		for cursor := uint64(0); ; {
+			if err := c.store.ready(ctx); err != nil {
+				return err
+			}
+			step, cancel := c.store.bound(ctx)
+			page, err := cl.Do(step, cl.B().Scan().Cursor(cursor).Match(match).Count(scanCount).Build()).AsScanEntry()
+			cancel()
+			if err != nil {
+				return err
+			}
+			if goOn, err := each(cl, page.Elements); err != nil || !goOn {
+				return err
+			}
+			if cursor = page.Cursor; cursor == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// globEscape has Redis' patterns take s for what it is.
+var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace
