@@ -5,10 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/puzpuzpuz/xsync/v4"
-
 	"github.com/flipcache/flipcache/codec"
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/counter"
 	"github.com/flipcache/flipcache/internal/flights"
 	"github.com/flipcache/flipcache/internal/tier"
 	"github.com/flipcache/flipcache/invalidate"
@@ -108,7 +107,7 @@ type shared[K Key, V any] struct {
 	flights *flights.Table[K, V]
 	tier    *tier.Tier[K, V] // nil with NoLocal
 
-	hits     *xsync.Counter // on the hit path, hence striped
+	hits     counter.Striped // the only one on the hit path
 	counters counters
 }
 
@@ -138,7 +137,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	c := &Cache[K, V]{shared: &shared[K, V]{
 		store: s, name: name, prefix: name + ":", codec: o.Codec,
 		ttl: o.TTL.Truncate(time.Millisecond), jitter: o.TTLJitter, localTTL: o.LocalTTL,
-		negative: o.NegativeTTL, clone: o.Clone, hits: xsync.NewCounter(),
+		negative: o.NegativeTTL, clone: o.Clone,
 	}}
 	if o.RefreshTTLOnGet {
 		c.half = c.ttl / 2

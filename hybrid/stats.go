@@ -33,7 +33,7 @@ type counters struct {
 // one instant.
 func (c *Cache[K, V]) Stats() Stats {
 	s := Stats{
-		Hits:            uint64(c.hits.Value()),
+		Hits:            c.hits.Load(),
 		Misses:          c.counters.misses.Load(),
 		Fills:           c.counters.fills.Load(),
 		Loads:           c.counters.loads.Load(),
