@@ -3,6 +3,7 @@ package hybrid
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,20 @@ import (
 	"github.com/flipcache/flipcache/invalidate"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// ExampleAddr is the server that the examples use: in yours it is Redis'.
+var ExampleAddr string
+
+func TestMain(m *testing.M) {
+	s, err := redisserver.StartEmbedded()
+	if err != nil {
+		panic(err)
+	}
+	ExampleAddr = s.Addr
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
+		s.Close()
+		os.Exit(code)
+	}))
+}
 
 var ctx = context.Background()
 

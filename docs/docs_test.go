@@ -1,0 +1,76 @@
+// Package docs holds the documentation; its test keeps the code in it honest.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Every Go block of the README and of this folder stands, line by line, in a
+// file that is compiled and run.
+func TestGoBlocksAreTestedCode(t *testing.T) {
+	var sources []string
+	walk(t, "..", ".go", func(path, text string) { sources = append(sources, normal(text)) })
+	blocks := 0
+	check := func(path, text string) {
+		parts := strings.Split(text, "```go\n")
+		for _, p := range parts[1:] {
+			block, _, closed := strings.Cut(p, "```")
+			if !closed {
+				t.Errorf("%s: a Go block has no end", path)
+				continue
+			}
+			blocks++
+			found := false
+			for _, s := range sources {
+				if strings.Contains(s, normal(block)) {
+					found = true
+					break
+				}
+			}
+			if !found {
+				t.Errorf("%s: this block is in no Go file of the project:\n%s", path, block)
+			}
+		}
+	}
+	walk(t, ".", ".md", check)
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("README.md", string(readme))
+	if blocks == 0 {
+		t.Error("no Go block was found: is the test blind?")
+	}
+}
+
+// normal drops indentation and empty lines, which differ between a document and
+// a function's body.
+func normal(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			b.WriteString(line)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func walk(t *testing.T, root, suffix string, f func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, suffix) {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		f(path, string(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
