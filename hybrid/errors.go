@@ -146,10 +146,24 @@ func redisError(err error) error {
 // unknown outcome.
 func writeError(err error) error {
 	err = redisError(err)
-	if _, answered := rueidis.IsRedisErr(err); err == nil || answered || errors.Is(err, ErrClosed) {
+	if _, answered := rueidis.IsRedisErr(err); err == nil || answered {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// reason is redisError for what hangs on the Store's context and timeout, not
+// on the caller's: where they ended it, the text says so.
+func (s *Store) reason(ctx context.Context, err error) error {
+	err = redisError(err)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
+		return ErrClosed
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer from Redis within Timeout (%v): %w", s.timeout, err)
+	}
+	return err
 }
 
 func hasPrefix(s string, prefixes ...string) bool {

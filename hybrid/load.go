@@ -64,7 +64,7 @@ func (c *Cache[K, V]) loaded(ctx context.Context, op string, key K, f *flights.F
 	case r.Missing:
 		return v, ErrNotFound
 	case r.Err != nil:
-		return v, c.fail(op, key, redisError(r.Err))
+		return v, c.fail(op, key, c.store.reason(ctx, r.Err))
 	}
 	return c.copied(r.Value), nil
 }

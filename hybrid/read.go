@@ -56,7 +56,7 @@ func (c *Cache[K, V]) getMiss(ctx context.Context, key K) (V, error) {
 	r := c.fill(ctx, key)
 	switch {
 	case r.Err != nil:
-		return r.Value, c.fail("get", key, redisError(r.Err))
+		return r.Value, c.fail("get", key, c.store.reason(ctx, r.Err))
 	case r.Missing:
 		return r.Value, ErrNotFound
 	}
@@ -213,7 +213,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 	for i, key := range missed {
 		switch r := waits[i].Wait(ctx); {
 		case r.Err != nil:
-			errs = append(errs, c.fail("getmany", key, redisError(r.Err)))
+			errs = append(errs, c.fail("getmany", key, c.store.reason(ctx, r.Err)))
 		case !r.Missing:
 			found[key] = c.copied(r.Value)
 		case !r.NoSource:
@@ -292,7 +292,7 @@ func (c *Cache[K, V]) TTL(ctx context.Context, key K) (time.Duration, error) {
 	ms, err := c.store.client.Do(ctx, c.store.client.B().Pttl().Key(c.prefix+keyText(key)).Build()).AsInt64()
 	switch {
 	case err != nil:
-		return 0, c.fail("ttl", key, redisError(err))
+		return 0, c.fail("ttl", key, c.store.reason(ctx, err))
 	case ms == -2:
 		return 0, ErrNotFound
 	case ms == -1:

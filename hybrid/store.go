@@ -114,6 +114,9 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 
 	data := o.Client
 	data.DisableCache = true // the local tier is ours
+	if data.RetryDelay == nil {
+		data.RetryDelay = retryOnce
+	}
 	if deadline, ok := ctx.Deadline(); ok && (data.Dialer.Timeout == 0 || data.Dialer.Timeout > time.Until(deadline)) {
 		data.Dialer.Timeout = time.Until(deadline)
 	}
@@ -141,6 +144,16 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 		s.stream = stream
 	}
 	return s, nil
+}
+
+// retryOnce has a read that met a dead connection tried on a new one, and then
+// fail, rather than wait for Redis until the time is over. Writes are never
+// tried again.
+func retryOnce(attempts int, _ rueidis.Completed, _ error) time.Duration {
+	if attempts == 1 {
+		return 0
+	}
+	return -1
 }
 
 func (o StoreOptions) validate() error {
