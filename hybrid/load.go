@@ -77,6 +77,9 @@ func (c *Cache[K, V]) load(caller context.Context, f *flights.Flight[K, V], load
 	if r.Err == nil && !r.Missing {
 		return r
 	}
+	if r.Err != nil && !errors.Is(redisError(r.Err), ErrDecode) {
+		c.flights.Share(f) // Redis is away
+	}
 	c.store.at(afterTokenIsLaid, redisKey)
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(caller))

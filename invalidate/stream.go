@@ -364,8 +364,10 @@ func (s *Stream) end(status Status, cause error) {
 	s.session++
 	s.conn = nil
 	for _, t := range s.topics {
-		t.live = false
-		t.tier.Cut()
+		if t.live {
+			t.live = false
+			t.tier.Cut()
+		}
 	}
 	s.setStateLocked(status, cause)
 }

@@ -71,10 +71,24 @@ type Flight[K comparable, V any] struct {
 
 	// attached says that nothing has happened to the key since the flight was
 	// sent that its reply may not show. Guarded by the key's shard.
-	attached bool
-	load     bool
+	attached  bool
+	overtaken bool // something has happened to the key since. Guarded likewise.
+	shared    bool // see Share. Guarded likewise.
+	load      bool
 
 	reply Reply[V] // written before done is closed, never after
+}
+
+// answer ends the wait for f, unless that was done already.
+//
+// REQUIRES: the key's shard locked.
+func (f *Flight[K, V]) answer(r Reply[V]) {
+	select {
+	case <-f.done:
+	default:
+		f.reply = r
+		close(f.done)
+	}
 }
 
 // Key returns the key that the flight is of.
@@ -109,7 +123,7 @@ type lane[K comparable, V any] struct{ sent, next *Flight[K, V] }
 
 func (l *lane[K, V]) detach() {
 	if l.sent != nil {
-		l.sent.attached = false
+		l.sent.attached, l.sent.shared, l.sent.overtaken = false, false, true
 	}
 }
 
@@ -256,9 +270,9 @@ const (
 	joinLoad                 // a value, or the word of a loader that there is none
 )
 
-// answer returns the valid entry of key that a flight may answer with, or nil:
+// entry returns the valid entry of key that a flight may answer with, or nil:
 // that a key is missing in Redis does not keep a load from loading.
-func (t *Table[K, V]) answer(key K, load bool) *tier.Entry[K, V] {
+func (t *Table[K, V]) entry(key K, load bool) *tier.Entry[K, V] {
 	if e := t.Hit(key); e != nil && (!load || !e.Missing || e.NoSource) {
 		return e
 	}
@@ -274,21 +288,21 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 		return answered[K](Reply[V]{Err: ErrClosed}), false
 	}
 	if what != freshFill {
-		if e := t.answer(key, load); e != nil { // it came between the caller's miss and here
+		if e := t.entry(key, load); e != nil { // it came between the caller's miss and here
 			return answered[K](replyOf(e)), false
 		}
 	}
 	ks := s.state(key)
 	l := ks.lane(load)
 	switch {
-	case l.sent != nil && l.sent.attached && what != freshFill:
+	case l.sent != nil && (l.sent.attached || l.sent.shared) && what != freshFill:
 		return l.sent, false
 	case l.next != nil:
 		return l.next, false
 	}
 	f = &Flight[K, V]{key: key, load: load, send: send, done: make(chan struct{})}
 	if l.sent != nil {
-		l.sent.attached = false // what is asked for behind it must not be answered by what it leaves
+		l.detach() // what is asked for behind it must not be answered by what it leaves
 		l.next = f
 		return f, false
 	}
@@ -343,8 +357,7 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	case r.Keep:
 		t.insert(f.key, r)
 	}
-	f.reply = r
-	close(f.done)
+	f.answer(r)
 	if !f.load {
 		t.wg.Done()
 	}
@@ -352,16 +365,25 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	l := ks.lane(f.load)
 	next := l.next
 	l.sent, l.next = nil, nil
-	switch {
-	case next == nil:
-	case s.closed:
-		next.reply = Reply[V]{Err: ErrClosed}
-		close(next.done)
-	default:
+	if next != nil && f.shared {
+		next.answer(r)
+	} else if next != nil {
 		t.sent(s, ks, next)
 		go t.run(next)
 	}
 	s.release(f.key, ks)
+}
+
+// Share has all who ask for the key of a load under way get what it brings,
+// until a write of this process or a message detaches it: for a load that could
+// not ask Redis. Nobody would learn more by loading again.
+func (t *Table[K, V]) Share(f *Flight[K, V]) {
+	s := t.shard(f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ks := s.keys[f.key]; ks != nil && ks.loads.sent == f && !f.overtaken {
+		f.shared = true
+	}
 }
 
 // lookAgain decides what a detached flight answers. Another flight of this
@@ -371,7 +393,7 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 //
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V]) Reply[V] {
-	if e := t.answer(f.key, f.load); e != nil {
+	if e := t.entry(f.key, f.load); e != nil {
 		return replyOf(e)
 	}
 	t.remove(f.key)
@@ -499,10 +521,24 @@ func (t *Table[K, V]) BeginClear() { t.each(func(s *shard[K, V]) { s.clearing++ 
 // EndClear ends what BeginClear began.
 func (t *Table[K, V]) EndClear() { t.each(func(s *shard[K, V]) { s.clearing-- }) }
 
-// Close ends the table: nothing is kept, nothing more is sent. It waits for
-// the fills under way.
+// Close ends the table: nothing is kept, nothing more is sent, and nobody waits
+// any more, for a loader that does not return neither. It waits for the fills
+// under way.
 func (t *Table[K, V]) Close() {
-	t.each(func(s *shard[K, V]) { s.live, s.closed = false, true })
+	t.each(func(s *shard[K, V]) {
+		s.live, s.closed = false, true
+		for _, ks := range s.keys {
+			for _, l := range []*lane[K, V]{&ks.fills, &ks.loads} {
+				if l.next != nil {
+					l.next.answer(Reply[V]{Err: ErrClosed})
+					l.next = nil
+				}
+				if l.sent != nil && l.sent.load {
+					l.sent.answer(Reply[V]{Err: ErrClosed})
+				}
+			}
+		}
+	})
 	t.wg.Wait()
 }
 

@@ -132,6 +132,15 @@ func StartEmbedded() (*Server, error) {
 	return s, nil
 }
 
+// Any starts a redis-server where one is installed, else miniredis.
+func Any() (*Server, error) {
+	s, err := Start()
+	if errors.Is(err, ErrNotInstalled) {
+		return StartEmbedded()
+	}
+	return s, err
+}
+
 // ClientOption returns what a rueidis client needs to talk to the server.
 func (s *Server) ClientOption() rueidis.ClientOption {
 	return rueidis.ClientOption{

@@ -1,0 +1,707 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/flipcache/flipcache/internal/redisserver"
+	"github.com/flipcache/flipcache/internal/redistest"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// A heldLoader returns value once it is let go, and not before.
+type heldLoader struct {
+	value  string
+	calls  atomic.Int32
+	inside chan struct{} // one for each call
+	open   chan struct{}
+}
+
+func newHeldLoader(value string) *heldLoader {
+	return &heldLoader{value: value, inside: make(chan struct{}, 100), open: make(chan struct{})}
+}
+
+func (l *heldLoader) load(context.Context, string) (string, error) {
+	l.calls.Add(1)
+	l.inside <- struct{}{}
+	<-l.open
+	return l.value, nil
+}
+
+func value(v string) func(context.Context, string) (string, error) {
+	return func(context.Context, string) (string, error) { return v, nil }
+}
+
+// bothModes runs test in each mode on a redis-server of its own.
+func bothModes(t *testing.T, test func(t *testing.T, mode invalidate.Mode, s *redisserver.Server)) {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+		t.Run(mode.String(), func(t *testing.T) { test(t, mode, redistest.Real(t)) })
+	}
+}
+
+// H37: a load that began before another's change stores its old value after it.
+func TestH37_LoadOfBeforeAChangeIsNotStored(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		want  string // in Redis afterwards
+		write func(t *testing.T, p process, gone func())
+	}{
+		{"Delete", "", func(t *testing.T, p process, _ func()) { p.Delete(ctx, "k") }},
+		{"Delete with others", "", func(t *testing.T, p process, _ func()) { p.Delete(ctx, "j", "k", "l") }},
+		{"Set", "v2", func(t *testing.T, p process, _ func()) { p.set(t, "k", "v2") }},
+		{"SetMany", "v2", func(t *testing.T, p process, _ func()) { p.SetMany(ctx, map[string]string{"k": "v2", "l": "v2"}) }},
+		{"Set and Delete", "", func(t *testing.T, p process, _ func()) { p.set(t, "k", "v2"); p.Delete(ctx, "k") }},
+		{"SetTTL that ends meanwhile", "", func(t *testing.T, p process, gone func()) { p.SetTTL(ctx, "k", "v2", 20*time.Millisecond); gone() }},
+		{"Set and a Touch that ends it", "", func(t *testing.T, p process, gone func()) {
+			p.set(t, "k", "v2")
+			p.Touch(ctx, "k", 20*time.Millisecond)
+			gone()
+		}},
+		{"Set and Touches up and down", "", func(t *testing.T, p process, gone func()) {
+			p.SetTTL(ctx, "k", "v2", time.Hour)
+			p.Touch(ctx, "k", 2*time.Hour)
+			p.Touch(ctx, "k", 20*time.Millisecond)
+			gone()
+		}},
+		{"SetIfAbsent", "v2", func(t *testing.T, p process, _ func()) { p.SetIfAbsent(ctx, "k", "v2") }},
+		{"GetAndDelete of nothing", "", func(t *testing.T, p process, _ func()) { p.GetAndDelete(ctx, "k") }},
+		{"Set and GetAndDelete", "", func(t *testing.T, p process, _ func()) { p.set(t, "k", "v2"); p.GetAndDelete(ctx, "k") }},
+		{"Update", "v2", func(t *testing.T, p process, _ func()) {
+			p.Update(ctx, "k", func(string, bool) (string, error) { return "v2", nil })
+		}},
+		{"Clear", "", func(t *testing.T, p process, _ func()) { p.Clear(ctx) }},
+		{"Set and Clear", "", func(t *testing.T, p process, _ func()) { p.set(t, "k", "v2"); p.Clear(ctx) }},
+	} {
+		for _, who := range []string{"another process", "the same process"} {
+			t.Run(test.name+" by "+who, func(t *testing.T) {
+				bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+					admin := redistest.Client(t, s)
+					a, b := join(t, s, mode), join(t, s, mode)
+					marks := []*mark{newMark(t, a), newMark(t, b)}
+					writer := a
+					if who == "another process" {
+						writer = b
+					}
+					l := newHeldLoader("v1")
+					var got string
+					var err error
+					wait := async(func() { got, err = a.GetOrLoad(ctx, "k", l.load) })
+					<-l.inside
+					test.write(t, writer, func() {
+						eventually(t, "the key ends", func() bool { return stored(t, admin, "k") == "" })
+					})
+					close(l.open)
+					wait()
+					if err != nil || got != "v1" && got != test.want {
+						t.Errorf("the loader's caller got %q, %v", got, err)
+					}
+					if mode == invalidate.PubSub {
+						for _, m := range marks {
+							m.await(t, admin)
+						}
+					}
+					if v := stored(t, admin, "k"); v != test.want {
+						t.Errorf("Redis holds %q, want %q", v, test.want)
+					}
+					for name, p := range map[string]process{"loader": a, "other": b} {
+						if v, err := p.Get(ctx, "k"); v != test.want || (err != nil) != (test.want == "") {
+							t.Errorf("the %s reads %q, %v; want %q", name, v, err, test.want)
+						}
+					}
+					if v, err := a.GetOrLoad(ctx, "k", value("v3")); err != nil || v == "v1" {
+						t.Errorf("the next GetOrLoad returns %q, %v", v, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestLoadsReturnDespiteFlushesAndKilledConnections(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	l := newHeldLoader("v")
+	var wg sync.WaitGroup
+	var errs atomic.Int32
+	const processes = 4
+	for range processes {
+		p := join(t, s, invalidate.PubSub)
+		for range 64 {
+			wg.Go(func() {
+				if v, err := p.GetOrLoad(ctx, "k", l.load); v != "v" || err != nil {
+					errs.Add(1)
+					t.Errorf("got %q, %v", v, err)
+				}
+			})
+		}
+	}
+	for range processes {
+		<-l.inside
+	}
+	for range 20 {
+		redistest.Do(t, admin, "FLUSHALL")
+		redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", "pubsub")
+		redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", "normal")
+	}
+	processed := func() int64 {
+		m := redistest.Do(t, admin, "EVAL", "return string.match(redis.call('INFO','stats'), 'total_commands_processed:(%d+)')", "0")
+		n, _ := m.AsInt64()
+		return n
+	}
+	eventually(t, "few commands while all wait", func() bool {
+		before := processed()
+		time.Sleep(100 * time.Millisecond) // the length of the measurement
+		return processed()-before < 10
+	})
+	close(l.open)
+	within(t, 20*time.Second, "the waiters", wg.Wait)
+	if n := l.calls.Load(); n > 2*processes {
+		t.Errorf("%d loads by %d processes", n, processes)
+	}
+}
+
+func TestCancelledLoadKeepsNobodyFromLoading(t *testing.T) {
+	for _, where := range []string{"before the token is known", "in the loader"} {
+		t.Run(where, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				a, b := join(t, s, mode), join(t, s, mode)
+				g := newGate(a, afterTokenIsLaid, "k")
+				l := newHeldLoader("a")
+				short, cancel := context.WithCancel(ctx)
+				var err error
+				wait := async(func() { _, err = a.GetOrLoad(short, "k", l.load) })
+				<-g.reached
+				if where == "in the loader" {
+					close(g.open)
+					<-l.inside
+				}
+				cancel()
+				within(t, 5*time.Second, "the caller that left", wait)
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("the caller that left got %v", err)
+				}
+				within(t, 5*time.Second, "the other process", func() {
+					if v, err := b.GetOrLoad(ctx, "k", value("b")); v != "b" || err != nil {
+						t.Errorf("the other process got %q, %v", v, err)
+					}
+				})
+				if where != "in the loader" {
+					close(g.open)
+				}
+				close(l.open)
+				if v, err := a.GetOrLoad(ctx, "k", value("again")); v != "b" || err != nil {
+					t.Errorf("afterwards: got %q, %v", v, err)
+				}
+			})
+		})
+	}
+}
+
+func TestLoaderThatPanicsOrExitsFailsItsCallersOnly(t *testing.T) {
+	boom := errors.New("boom")
+	for name, end := range map[string]func(){
+		"panic":             func() { panic("boom") },
+		"panic of an error": func() { panic(boom) },
+		"not found":         func() { panic(ErrNotFound) },
+		"Goexit":            runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				a, b := join(t, s, mode), join(t, s, mode)
+				l := newHeldLoader("")
+				var wg sync.WaitGroup
+				for range 10 {
+					wg.Go(func() {
+						v, err := a.GetOrLoad(ctx, "k", func(ctx context.Context, k string) (string, error) {
+							l.load(ctx, k)
+							end()
+							return "never", nil
+						})
+						if err == nil || v != "" || errors.Is(err, ErrNotFound) && !errors.Is(err, ErrPanic) {
+							t.Errorf("got %q, %v", v, err)
+						}
+						if name != "Goexit" && (!errors.Is(err, ErrPanic) || !strings.Contains(err.Error(), "load_test.go")) {
+							t.Errorf("got %v, want ErrPanic with the stack", err)
+						}
+					})
+				}
+				<-l.inside
+				close(l.open)
+				within(t, 10*time.Second, "the waiters", wg.Wait)
+				for who, p := range map[string]process{"same": a, "other": b} {
+					within(t, 5*time.Second, "the next load", func() {
+						if v, err := p.GetOrLoad(ctx, "k", value("v")); v != "v" || err != nil {
+							t.Errorf("the next load in the %s process: %q, %v", who, v, err)
+						}
+					})
+				}
+			})
+		})
+	}
+}
+
+func TestFirstCallersCancelIsItsOwn(t *testing.T) {
+	for name, o := range map[string]func(*StoreOptions, *Options[string, string]){
+		"local": func(*StoreOptions, *Options[string, string]) {}, "no local": func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				p := join(t, s, mode, o)
+				l := newHeldLoader("v")
+				leader, cancel := context.WithCancel(ctx)
+				var leaders error
+				first := async(func() { _, leaders = p.GetOrLoad(leader, "k", l.load) })
+				<-l.inside
+				var wg sync.WaitGroup
+				for range 9 {
+					wg.Go(func() {
+						if v, err := p.GetOrLoad(ctx, "k", l.load); v != "v" || err != nil {
+							t.Errorf("got %q, %v", v, err)
+						}
+					})
+				}
+				cancel()
+				within(t, 5*time.Second, "the leader", first)
+				if !errors.Is(leaders, context.Canceled) {
+					t.Errorf("the leader got %v", leaders)
+				}
+				eventually(t, "all wait", func() bool { return p.Stats().Misses == 10 })
+				close(l.open)
+				within(t, 5*time.Second, "the others", wg.Wait)
+				if n := l.calls.Load(); n != 1 {
+					t.Errorf("%d loads", n)
+				}
+			})
+		})
+	}
+}
+
+func TestOneLoadAKey(t *testing.T) {
+	for name, o := range map[string]func(*StoreOptions, *Options[string, string]){
+		"local":       func(*StoreOptions, *Options[string, string]) {},
+		"no local":    func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true },
+		"small local": func(_ *StoreOptions, o *Options[string, string]) { o.LocalSize = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				p := join(t, s, mode, o)
+				var loads [8]atomic.Int32
+				rounds := 1000
+				if name != "local" {
+					rounds = 20
+				}
+				var wg sync.WaitGroup
+				for g := range 64 {
+					wg.Go(func() {
+						for i := range rounds {
+							n := (i + g) % len(loads)
+							key := fmt.Sprint(n)
+							v, err := p.GetOrLoad(ctx, key, func(context.Context, string) (string, error) {
+								loads[n].Add(1)
+								return "v" + key, nil
+							})
+							if v != "v"+key || err != nil {
+								t.Errorf("%s: got %q, %v", key, v, err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				for n := range loads {
+					if l := loads[n].Load(); l != 1 {
+						t.Errorf("key %d was loaded %d times", n, l)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestLoaderThatReturnsValueAndErrorLeaksNoValue(t *testing.T) {
+	mine := errors.New("mine")
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		admin := redistest.Client(t, s)
+		p := join(t, s, mode)
+		for _, want := range []error{mine, ErrNotFound, fmt.Errorf("wrapped: %w", ErrNotFound)} {
+			v, err := p.GetOrLoad(ctx, "k", func(context.Context, string) (string, error) { return "leak", want })
+			if v != "" || !errors.Is(err, want) && !errors.Is(err, ErrNotFound) {
+				t.Errorf("%v: got %q, %v", want, v, err)
+			}
+			if errors.Is(want, mine) && (!errors.Is(err, mine) || !strings.Contains(err.Error(), "n:k")) {
+				t.Errorf("got %v, want the loader's error with the key", err)
+			}
+			if v := stored(t, admin, "k"); v != "" {
+				t.Errorf("Redis holds %q", v)
+			}
+			if _, err := p.Get(ctx, "k"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("Get: %v", err)
+			}
+		}
+		if v, err := p.GetOrLoad(ctx, "k", value("v")); v != "v" || err != nil {
+			t.Errorf("the next load: %q, %v", v, err)
+		}
+	})
+}
+
+func TestWaitersGetAValueThatEndsBeforeTheyDo(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.TTL = time.Millisecond })
+		l := newHeldLoader("v")
+		var wg sync.WaitGroup
+		for range 200 {
+			wg.Go(func() {
+				if v, err := p.GetOrLoad(ctx, "k", l.load); v != "v" || err != nil {
+					t.Errorf("got %q, %v", v, err)
+				}
+			})
+		}
+		<-l.inside
+		close(l.open)
+		wg.Wait()
+	})
+}
+
+func TestLoaderThatNeverReturnsHoldsNobodyElse(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode)
+		l := newHeldLoader("v")
+		defer close(l.open)
+		first := async(func() { p.GetOrLoad(ctx, "k", l.load) })
+		defer first()
+		<-l.inside
+		for range 3 {
+			short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+			within(t, 5*time.Second, "another caller", func() {
+				if _, err := p.GetOrLoad(short, "k", l.load); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+			cancel()
+		}
+		within(t, 5*time.Second, "Get", func() {
+			if _, err := p.Get(ctx, "k"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("Get: %v", err)
+			}
+		})
+		within(t, 5*time.Second, "Set", func() { p.set(t, "k", "set") })
+		p.want(t, "k", "set")
+		if v, err := p.GetOrLoad(ctx, "k", l.load); v != "set" || err != nil {
+			t.Errorf("GetOrLoad of a key that is there: %q, %v", v, err)
+		}
+		within(t, 10*time.Second, "Close", func() { p.store.Close() })
+	})
+}
+
+func TestCloseEndsTheWaitForALoaderThatNeverReturns(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode)
+		l := newHeldLoader("v")
+		defer close(l.open)
+		got := make(chan error, 2)
+		go func() { _, err := p.GetOrLoad(ctx, "k", l.load); got <- err }()
+		<-l.inside
+		p.Delete(ctx, "k") // detaches the load: who comes now waits behind it
+		go func() { _, err := p.GetOrLoad(ctx, "k", l.load); got <- err }()
+		eventually(t, "both wait", func() bool { return p.Stats().Misses == 2 })
+		p.store.Close()
+		within(t, 5*time.Second, "the waiters after Close", func() {
+			for range 2 {
+				if err := <-got; !errors.Is(err, ErrClosed) {
+					t.Errorf("got %v, want ErrClosed", err)
+				}
+			}
+		})
+	})
+}
+
+func TestLoaderHearsOfClose(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode)
+		inside := make(chan struct{})
+		var err error
+		wait := async(func() {
+			_, err = p.GetOrLoad(ctx, "k", func(ctx context.Context, _ string) (string, error) {
+				close(inside)
+				<-ctx.Done()
+				return "", ctx.Err()
+			})
+		})
+		<-inside
+		p.store.Close()
+		within(t, 5*time.Second, "the loader's context", wait)
+		if !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestBytesThatDoNotDecodeAreLoadedAndOverwritten(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
+		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+			admin := redistest.Client(t, s)
+			st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			c, err := New(st, "n", Options[string, int]{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, foreign := range map[string][]string{
+				"a string": {"SET", "n:k", "not a number"}, "an empty string": {"SET", "n:k", ""}, "zeros": {"SET", "n:k", "\x00\x00"},
+				"a hash": {"HSET", "n:k", "f", "v"}, "a list": {"RPUSH", "n:k", "v"}, "a set": {"SADD", "n:k", "v"},
+			} {
+				redistest.Do(t, admin, "DEL", "n:k")
+				redistest.Do(t, admin, foreign...)
+				c.flights.DropAll()
+				for range 2 {
+					v, err := c.Get(ctx, "k")
+					if v != 0 {
+						t.Errorf("%s: Get returned %d beside %v", name, v, err)
+					}
+					refused(t, err, ErrDecode, "n:k")
+				}
+				if n := c.Stats().Entries; n != 0 {
+					t.Errorf("%s: %d entries are kept", name, n)
+				}
+				v, err := c.GetOrLoad(ctx, "k", func(context.Context, string) (int, error) { return 7, nil })
+				if v != 7 || err != nil {
+					t.Errorf("%s: GetOrLoad returned %d, %v", name, v, err)
+				}
+				if v := stored(t, admin, "k"); v != "7" {
+					t.Errorf("%s: Redis holds %q after the load", name, v)
+				}
+			}
+		}
+	})
+}
+
+func TestBytesThatWereReplacedDuringTheLoadStay(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	a := join(t, s, invalidate.PubSub, func(_ *StoreOptions, o *Options[string, string]) { o.Codec = misfit{} })
+	_ = a
+	st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c, err := New(st, "m", Options[string, int]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, now := range []string{"8", "other rubbish"} {
+		redistest.Do(t, admin, "SET", "m:k", "rubbish")
+		c.flights.DropAll()
+		_, err = c.GetOrLoad(ctx, "k", func(context.Context, string) (int, error) {
+			redistest.Do(t, admin, "SET", "m:k", now)
+			return 7, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		m := redistest.Do(t, admin, "GET", "m:k")
+		if v, _ := m.ToString(); v != now {
+			t.Errorf("Redis holds %q, want what replaced the bytes that the load saw: %q", v, now)
+		}
+	}
+}
+
+func TestLoadsGoOnWithoutRedis(t *testing.T) {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+		t.Run(mode.String(), func(t *testing.T) {
+			s := redistest.Real(t)
+			p := join(t, s, mode, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = 500 * time.Millisecond })
+			s.Close()
+			if _, err := p.Get(ctx, "k"); err == nil || errors.Is(err, ErrNotFound) {
+				t.Errorf("Get without Redis: %v", err)
+			}
+			for i := range 3 {
+				if v, err := p.GetOrLoad(ctx, "k", value("v")); v != "v" || err != nil {
+					t.Errorf("got %q, %v", v, err)
+				}
+				if n := p.Stats().WriteBackErrors; n != uint64(i+1) {
+					t.Errorf("%d write-back errors, want %d", n, i+1)
+				}
+			}
+			if v := p.local("k"); v != "" {
+				t.Errorf("what could not be stored is in the local tier: %q", v)
+			}
+		})
+	}
+}
+
+// While Redis is away the tier is not live, and yet the callers share a load.
+func TestOneLoadAKeyWithoutRedis(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode)
+		s.Close()
+		if mode == invalidate.PubSub {
+			p.awaitStatus(t, invalidate.Cut)
+		}
+		l := newHeldLoader("v")
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if v, err := p.GetOrLoad(ctx, "k", l.load); v != "v" || err != nil {
+					t.Errorf("got %q, %v", v, err)
+				}
+			})
+		}
+		<-l.inside
+		eventually(t, "all have come", func() bool { return p.Stats().Misses == 10 })
+		// Each has asked in vain for what is there before it joins a load.
+		eventually(t, "no caller asks Redis any more", func() bool {
+			sh := 0
+			p.flights.Fill("another key", true, p.fetch).Wait(ctx)
+			sh++
+			return sh > 0
+		})
+		close(l.open)
+		wg.Wait()
+		if n := l.calls.Load(); n != 1 {
+			t.Errorf("%d loads for 10 callers, want 1", n)
+		}
+	})
+}
+
+func TestLoadedValueLivesForTheCachesTTL(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		admin := redistest.Client(t, s)
+		p := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.TTL = 1500*time.Millisecond + 900*time.Microsecond })
+		if _, err := p.GetOrLoad(ctx, "k", value("v")); err != nil {
+			t.Fatal(err)
+		}
+		m := redistest.Do(t, admin, "PTTL", "n:k")
+		if ms, _ := m.AsInt64(); ms > 1500 || ms < 500 {
+			t.Errorf("PTTL is %d, want 1500", ms)
+		}
+		if v := p.local("k"); v != "v" {
+			t.Errorf("the local tier holds %q", v)
+		}
+		m = redistest.Do(t, admin, "EXISTS", tokenKey("n:k"))
+		if n, _ := m.AsInt64(); n != 0 {
+			t.Error("the token is still there")
+		}
+		eventually(t, "the key ends, in the tier too", func() bool { _, err := p.Get(ctx, "k"); return errors.Is(err, ErrNotFound) })
+	})
+}
+
+func TestLoaderSeesTheCallersValuesAndNotItsEnd(t *testing.T) {
+	type key struct{}
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		p := join(t, s, mode)
+		caller, cancel := context.WithDeadline(context.WithValue(ctx, key{}, "mine"), time.Now().Add(time.Hour))
+		defer cancel()
+		v, err := p.GetOrLoad(caller, "k", func(ctx context.Context, k string) (string, error) {
+			if _, limited := ctx.Deadline(); limited {
+				t.Error("the loader has the caller's deadline")
+			}
+			return k + " " + ctx.Value(key{}).(string), nil
+		})
+		if v != "k mine" || err != nil {
+			t.Errorf("got %q, %v", v, err)
+		}
+	})
+}
+
+// H27: a value materialised by two processes at once.
+func TestTwoProcessesThatLoadAtOnceAgree(t *testing.T) {
+	for _, order := range []string{"the later ends first", "the earlier ends first"} {
+		t.Run(order, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				admin := redistest.Client(t, s)
+				a, b := join(t, s, mode), join(t, s, mode)
+				la, lb := newHeldLoader("a"), newHeldLoader("b")
+				var va, vb string
+				waitA := async(func() { va, _ = a.GetOrLoad(ctx, "k", la.load) })
+				<-la.inside
+				waitB := async(func() { vb, _ = b.GetOrLoad(ctx, "k", lb.load) })
+				<-lb.inside
+				if order == "the later ends first" {
+					close(lb.open)
+					waitB()
+					close(la.open)
+					waitA()
+					if va != vb {
+						t.Errorf("one returned %q, the other %q", va, vb)
+					}
+				} else {
+					close(la.open)
+					waitA()
+					close(lb.open)
+					waitB()
+				}
+				winner := stored(t, admin, "k")
+				if winner == "" || vb != winner {
+					t.Errorf("the later returned %q, Redis holds %q", vb, winner)
+				}
+				a.want(t, "k", winner)
+				b.want(t, "k", winner)
+			})
+		})
+	}
+}
+
+func TestLoadThatOutlivesItsTokenIsReturnedAndNotStored(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+		admin := redistest.Client(t, s)
+		p := join(t, s, mode)
+		l := newHeldLoader("v")
+		var got string
+		wait := async(func() { got, _ = p.GetOrLoad(ctx, "k", l.load) })
+		<-l.inside
+		m := redistest.Do(t, admin, "PTTL", tokenKey("n:k"))
+		if ms, _ := m.AsInt64(); ms > tokenLife.Milliseconds() || ms < tokenLife.Milliseconds()-10_000 {
+			t.Errorf("the token's life is %d ms", ms)
+		}
+		redistest.Do(t, admin, "PEXPIRE", tokenKey("n:k"), "1")
+		eventually(t, "the token ends", func() bool {
+			m := redistest.Do(t, admin, "EXISTS", tokenKey("n:k"))
+			n, _ := m.AsInt64()
+			return n == 0
+		})
+		close(l.open)
+		wait()
+		if got != "v" {
+			t.Errorf("got %q", got)
+		}
+		if v := stored(t, admin, "k"); v != "" {
+			t.Errorf("Redis holds %q", v)
+		}
+		if v := p.local("k"); v != "" {
+			t.Errorf("the local tier holds %q", v)
+		}
+	})
+}
+
+// A pure fill, and a load of what is there, change nothing and say nothing.
+func TestReadsAnnounceNothing(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	a, b := join(t, s, invalidate.PubSub), join(t, s, invalidate.PubSub)
+	heard := newMark(t, b)
+	redistest.Do(t, admin, "SET", "n:k", "v")
+	before := b.Stats().Received
+	a.want(t, "k", "v")
+	a.GetMany(ctx, []string{"k", "l", "m"})
+	a.Fresh().Get(ctx, "k")
+	a.TTL(ctx, "k")
+	if v, err := a.GetOrLoad(ctx, "k", value("w")); v != "v" || err != nil {
+		t.Errorf("got %q, %v", v, err)
+	}
+	a.GetOrLoad(ctx, "none", func(context.Context, string) (string, error) { return "", ErrNotFound })
+	heard.await(t, admin)
+	if n := b.Stats().Received - before; n != 0 {
+		t.Errorf("reads announced %d changes", n)
+	}
+}
