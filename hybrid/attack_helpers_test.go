@@ -27,6 +27,7 @@ func (m *mark) Resume()                             {}
 
 var lastMark atomic.Uint64
 
+// newMark has p hear marks; it may be asked for more than once.
 func newMark(t testing.TB, p process) *mark {
 	t.Helper()
 	m := new(mark)
