@@ -1,0 +1,187 @@
+//go:build unix
+
+// Workers is the multi-process demo: worker processes that share one Redis read
+// and write the same keys, each through a local tier of its own, and every read
+// is judged: it is stale if a newer write had completed, in whichever process,
+// before the read began.
+//
+//	go run ./examples/workers                        # each mode in turn, on a redis-server of its own
+//	go run ./examples/workers -redis localhost:6379  # on yours
+//	go run ./examples/workers -redis embedded        # on miniredis, in this process
+//	go run ./examples/workers -mode pubsub -workers 8 -duration 30s -json
+//	go run ./examples/workers -trace accesses.gz     # the keys of a trace, for those of a Zipf distribution
+//
+// Where to look: cache.go is how a process uses the library, worker.go what it
+// does with it, run.go how the workers are started, ended and added up.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/hybrid"
+	"github.com/flipcache/flipcache/internal/redisserver"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+type options struct {
+	redis     string
+	modes     string
+	workers   int
+	duration  time.Duration
+	keys      int
+	reads     int
+	writes    int
+	valueSize int
+	localTTL  time.Duration
+	seed      uint64
+	trace     string
+	json      bool
+
+	lieEvery int // tests only: a worker then reports an old value every so many reads
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == workerArg {
+		os.Exit(workerMain(os.Stdin, os.Stdout, os.Stderr))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(demo(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// demo is the parent's main.
+func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "workers:", err)
+		return exitUsage
+	}
+	report, err := runAll(ctx, o, stderr)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "interrupted: the workers and the server are stopped")
+		return exitInterrupted
+	case err != nil:
+		fmt.Fprintln(stderr, "workers:", err)
+		return exitFailed
+	}
+	if o.json {
+		err = report.writeJSON(stdout)
+	} else {
+		err = report.writeText(stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "workers:", err)
+		return exitFailed
+	}
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	fs := flag.NewFlagSet("workers", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&o.redis, "redis", "", "host:port of Redis; embedded: miniredis in this process; empty: a redis-server of the demo's own where one is installed, else embedded")
+	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking; all: those that are built")
+	fs.IntVar(&o.workers, "workers", 4, "worker processes")
+	fs.DurationVar(&o.duration, "duration", 8*time.Second, "of each mode")
+	fs.IntVar(&o.keys, "keys", 1000, "keys (with -trace: those of the trace)")
+	fs.IntVar(&o.reads, "reads", 20_000, "reads a second in each worker; 0: as many as it can")
+	fs.IntVar(&o.writes, "writes", 20, "writes a second in each worker, of the keys that it owns")
+	fs.IntVar(&o.valueSize, "value-size", 100, "bytes of a value, at least 8")
+	fs.DurationVar(&o.localTTL, "local-ttl", 2*time.Second, "life of a local entry, in every mode")
+	fs.Uint64Var(&o.seed, "seed", 1, "of keys and pauses: the same in every mode")
+	fs.StringVar(&o.trace, "trace", "", "file with a trace of accesses, a line each, gzip or text: a page number, or \"first count ...\"")
+	fs.BoolVar(&o.json, "json", false, "print one JSON object")
+	fs.IntVar(&o.lieEvery, "lie-every", 0, "for tests of the judge: report an old value every so many reads")
+	if err := fs.Parse(args); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			err = errors.New("see -help") // the flag package has named the fault
+		}
+		return o, err
+	}
+	var errs []error
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(fs.NArg() > 0, "%q is no flag: all options begin with a dash", fs.Arg(0))
+	bad(o.workers < 1 || o.workers > 256, "-workers is %d: use 1 to 256", o.workers)
+	bad(o.duration < 100*time.Millisecond, "-duration is %v: use at least 100ms", o.duration)
+	bad(o.keys < 1 || o.keys > 10_000_000, "-keys is %d: use 1 to 10000000", o.keys)
+	bad(o.reads < 0, "-reads is %d: use 0 or more", o.reads)
+	bad(o.writes < 0, "-writes is %d: use 0 or more", o.writes)
+	bad(o.valueSize < 8 || o.valueSize > 1<<20, "-value-size is %d: use 8 to %d", o.valueSize, 1<<20)
+	bad(o.localTTL < time.Millisecond, "-local-ttl is %v: use at least 1ms", o.localTTL)
+	bad(o.lieEvery < 0, "-lie-every is %d: use 0 or more", o.lieEvery)
+	if o.modes != "all" {
+		for m := range strings.SplitSeq(o.modes, ",") {
+			_, err := invalidate.ParseMode(strings.TrimSpace(m))
+			bad(err != nil, "-mode: %w", err)
+		}
+	}
+	return o, errors.Join(errs...)
+}
+
+// server returns where the workers find Redis, what it is, and how to end it.
+func server(o options) (client rueidis.ClientOption, kind string, stop func(), err error) {
+	var s *redisserver.Server
+	switch o.redis {
+	case "":
+		s, err = redisserver.Any()
+	case "embedded":
+		s, err = redisserver.StartEmbedded()
+	default:
+		return rueidis.ClientOption{InitAddress: []string{o.redis}}, "Redis at " + o.redis, func() {}, nil
+	}
+	if err != nil {
+		return client, "", nil, err
+	}
+	return s.ClientOption(), s.Kind, func() { s.Close() }, nil
+}
+
+// modes returns those to run: with "all", those that hybrid.Open accepts.
+func modes(ctx context.Context, o options, client rueidis.ClientOption) (run []invalidate.Mode, err error) {
+	if o.modes != "all" {
+		for m := range strings.SplitSeq(o.modes, ",") {
+			mode, err := invalidate.ParseMode(strings.TrimSpace(m))
+			if err != nil {
+				return nil, err
+			}
+			run = append(run, mode)
+		}
+		return run, nil
+	}
+	for m := invalidate.Off; m <= invalidate.Tracking; m++ {
+		s, err := hybrid.Open(ctx, hybrid.StoreOptions{Client: client, Invalidation: m})
+		if errors.Is(err, hybrid.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Close()
+		run = append(run, m)
+	}
+	return run, nil
+}

@@ -1,0 +1,269 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/flipcache/flipcache/internal/redisserver"
+	"github.com/flipcache/flipcache/internal/redistest"
+)
+
+// The test binary is a worker, or the demo, where it is started as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == workerArg || os.Getenv("WORKERS_TEST_DEMO") != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func runJSON(t *testing.T, args ...string) report {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	if code := demo(context.Background(), append(args, "-json"), &out, &errOut); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	return r
+}
+
+func TestDemoShowsTheDifference(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
+		addr := s.Addr
+		if s.Embedded() != nil {
+			addr = "embedded"
+		}
+		r := runJSON(t, "-redis", addr, "-mode", "off,pubsub", "-workers", "3", "-duration", "2s", "-reads", "2000", "-keys", "100")
+		if len(r.Runs) != 2 || r.Runs[0].Mode != "off" || r.Runs[1].Mode != "pubsub" {
+			t.Fatalf("runs: %+v", r.Runs)
+		}
+		for _, m := range r.Runs {
+			if m.Reads == 0 || m.Writes == 0 || m.LocalHits == 0 {
+				t.Errorf("%s: %+v", m.Mode, m)
+			}
+		}
+		off, pubsub := r.Runs[0], r.Runs[1]
+		if off.StaleRate < 0.01 || off.StaleAge.Max == 0 {
+			t.Errorf("off: stale rate %v: the judge sees nothing", off.StaleRate)
+		}
+		if pubsub.StaleRate > off.StaleRate/50 { // far from the promise, for a machine that is busy
+			t.Errorf("pubsub: stale rate %v, off %v", pubsub.StaleRate, off.StaleRate)
+		}
+		// The last messages may still be under way when a worker ends.
+		if off.Sent != 0 || pubsub.Sent != pubsub.Writes || pubsub.Received > 2*pubsub.Sent || pubsub.Received < pubsub.Sent {
+			t.Errorf("sent %d and %d for %d writes, received %d", off.Sent, pubsub.Sent, pubsub.Writes, pubsub.Received)
+		}
+	})
+}
+
+func TestJudgeCountsEachOldValueServedOnPurpose(t *testing.T) {
+	s := redistest.Real(t)
+	// One worker sees its own writes: whatever is stale is a lie.
+	r := runJSON(t, "-redis", s.Addr, "-mode", "pubsub", "-workers", "1", "-duration", "1s", "-reads", "5000", "-keys", "5", "-writes", "200", "-lie-every", "7")
+	m := r.Runs[0]
+	if m.Lies == 0 || m.StaleReads != m.Lies {
+		t.Errorf("%d old values were served, %d counted", m.Lies, m.StaleReads)
+	}
+	if m.StaleAge.Max <= 0 {
+		t.Errorf("ages: %+v", m.StaleAge)
+	}
+}
+
+func TestTextBeginsWithASentence(t *testing.T) {
+	var out, errOut bytes.Buffer
+	if code := demo(context.Background(), []string{"-redis", "embedded", "-duration", "300ms", "-workers", "2"}, &out, &errOut); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if !strings.HasPrefix(lines[0], "With off ") || !strings.Contains(lines[0], "reads were stale") || !strings.Contains(out.String(), "local hit rate") {
+		t.Errorf("printed:\n%s", out.String())
+	}
+	if !strings.Contains(out.String(), "miniredis") {
+		t.Error("the server is not named")
+	}
+}
+
+func TestTraceIsReplayed(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, zip bool) string {
+		path := filepath.Join(dir, name)
+		var b bytes.Buffer
+		if zip {
+			z := gzip.NewWriter(&b)
+			io.WriteString(z, text)
+			z.Close()
+		} else {
+			b.WriteString(text)
+		}
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for path, want := range map[string][]int32{
+		write("pages", "7\n9\n\n7\n", false):              {0, 1, 0},
+		write("pages.gz", "7\n9\n7\n", true):              {0, 1, 0},
+		write("ranges.gz", "10 3 0 0\n11 1 0 0\n", true):  {0, 1, 2, 1},
+		write("ranges", "10 3 0 0\n5 0 0 0\n11 1", false): {0, 1, 2, 1},
+	} {
+		got, keys, err := readTrace(path)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || keys != int(want[1])+1 && keys != 3 {
+			t.Errorf("%s: got %v, %d keys, %v; want %v", filepath.Base(path), got, keys, err, want)
+		}
+	}
+	for _, path := range []string{write("empty", "", false), write("words", "seven\n", false), write("huge", "1 99999999999999\n", false),
+		write("negative", "1 -1\n", false), filepath.Join(dir, "none")} {
+		if _, _, err := readTrace(path); err == nil || !strings.Contains(err.Error(), "-trace") {
+			t.Errorf("%s: got %v, want an error that names -trace", filepath.Base(path), err)
+		}
+	}
+	r := runJSON(t, "-redis", "embedded", "-mode", "pubsub", "-workers", "2", "-duration", "300ms", "-trace", write("t", "1 50 0 0\n", false))
+	if r.Keys != 50 || r.Runs[0].Reads == 0 {
+		t.Errorf("replayed: %+v", r)
+	}
+}
+
+func TestBadFlagsAreNamed(t *testing.T) {
+	for flag, args := range map[string][]string{
+		"-workers":    {"-workers", "0"},
+		"-duration":   {"-duration", "1ns"},
+		"-keys":       {"-keys", "-1"},
+		"-reads":      {"-reads", "-1"},
+		"-value-size": {"-value-size", "7"},
+		"-local-ttl":  {"-local-ttl", "0s"},
+		"-mode":       {"-mode", "off,sometimes"},
+		"stray":       {"stray"},
+		"-nonsense":   {"-nonsense"},
+	} {
+		var out, errOut bytes.Buffer
+		if code := demo(context.Background(), args, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), flag) {
+			t.Errorf("%v: exit code %d, %q", args, code, errOut.String())
+		}
+	}
+	var out, errOut bytes.Buffer
+	if code := demo(context.Background(), []string{"-redis", "127.0.0.1:1"}, &out, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "127.0.0.1:1") {
+		t.Errorf("no Redis: exit code %d, %q", code, errOut.String())
+	}
+	errOut.Reset()
+	if code := demo(context.Background(), []string{"-redis", "embedded", "-mode", "tracking"}, &out, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "not built yet") {
+		t.Errorf("a mode that is not built: exit code %d, %q", code, errOut.String())
+	}
+}
+
+// background starts the demo as a process of its own, in a group of its own,
+// and returns it when its workers are at work.
+func background(t *testing.T, addr string) (cmd *exec.Cmd, errOut *bytes.Buffer, workers []int) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0], "-redis", addr, "-mode", "pubsub", "-workers", "3", "-duration", "30s")
+	cmd.Env = append(os.Environ(), "WORKERS_TEST_DEMO=1")
+	errOut = new(bytes.Buffer)
+	cmd.Stderr = errOut
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	eventually(t, "three workers", func() bool {
+		workers = children(t, cmd.Process.Pid)
+		return len(workers) == 3
+	})
+	return cmd, errOut, workers
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func children(t *testing.T, pid int) (pids []int) {
+	t.Helper()
+	out, err := exec.Command("ps", "-e", "-o", "pid=,ppid=").Output()
+	if err != nil {
+		t.Skipf("ps: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) == 2 && f[1] == strconv.Itoa(pid) {
+			if p, err := strconv.Atoi(f[0]); err == nil {
+				pids = append(pids, p)
+			}
+		}
+	}
+	return pids
+}
+
+func gone(pid int) bool { return syscall.Kill(pid, 0) != nil }
+
+func allGone(t *testing.T, pids []int) {
+	t.Helper()
+	eventually(t, "no worker is left", func() bool {
+		for _, p := range pids {
+			if !gone(p) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestInterruptLeavesNoWorker(t *testing.T) {
+	s := redistest.Real(t)
+	cmd, errOut, workers := background(t, s.Addr)
+	cmd.Process.Signal(os.Interrupt)
+	err := cmd.Wait()
+	if cmd.ProcessState.ExitCode() != exitInterrupted {
+		t.Errorf("ended with %v: %s", err, errOut)
+	}
+	allGone(t, workers)
+}
+
+func TestKilledParentLeavesNoWorker(t *testing.T) {
+	s := redistest.Real(t)
+	cmd, _, workers := background(t, s.Addr)
+	cmd.Process.Kill()
+	cmd.Wait()
+	allGone(t, workers)
+}
+
+func TestDeadWorkerFailsTheRunAndShowsItsLog(t *testing.T) {
+	s := redistest.Real(t)
+	cmd, errOut, workers := background(t, s.Addr)
+	syscall.Kill(workers[1], syscall.SIGABRT) // the Go runtime logs its stacks
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errOut.String(), "died") || !strings.Contains(errOut.String(), "goroutine") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+	allGone(t, workers)
+}
+
+func TestOwnedKeysAreShared(t *testing.T) {
+	for _, c := range []struct{ key, worker, workers, keys, want int }{
+		{0, 0, 4, 10, 0}, {0, 3, 4, 10, 3}, {9, 0, 4, 10, 8}, {9, 1, 4, 10, 9}, {9, 3, 4, 10, 3}, {5, 0, 1, 10, 5},
+	} {
+		if got := owned(c.key, c.worker, c.workers, c.keys); got != c.want {
+			t.Errorf("owned(%d, %d, %d, %d) = %d, want %d", c.key, c.worker, c.workers, c.keys, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// report is what -json prints.
+type report struct {
+	Server   string  `json:"server"`
+	Machine  string  `json:"machine"`
+	Workers  int     `json:"workers"`
+	Keys     int     `json:"keys"`
+	LocalTTL float64 `json:"local_ttl_ms"`
+	Trace    string  `json:"trace,omitempty"`
+	Runs     []run   `json:"runs"`
+}
+
+// run is one mode's row.
+type run struct {
+	Mode           string    `json:"mode"`
+	Reads          uint64    `json:"reads"`
+	LocalHits      uint64    `json:"local_hits"`
+	LocalHitRate   float64   `json:"local_hit_rate"`
+	ReadsPerSecond float64   `json:"reads_per_second"`
+	LocalRead      quantiles `json:"local_read_us"`
+	RedisRead      quantiles `json:"redis_read_us"`
+	Writes         uint64    `json:"writes"`
+	UnknownWrites  uint64    `json:"writes_of_unknown_outcome"`
+	StaleReads     uint64    `json:"stale_reads"`
+	StaleRate      float64   `json:"stale_rate"`
+	StaleAge       ages      `json:"stale_age_ms"`
+	AgeLowerBounds uint64    `json:"stale_ages_that_are_lower_bounds"`
+	Sent           uint64    `json:"invalidations_sent"`
+	Received       uint64    `json:"invalidations_received"`
+	Lies           uint64    `json:"lies,omitempty"`
+}
+
+type quantiles struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+}
+
+type ages struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// sum adds the workers' results up.
+func sum(mode invalidate.Mode, results []result) run {
+	r := run{Mode: mode.String()}
+	var local, slow, age *hdrhistogram.Histogram
+	merge := func(into **hdrhistogram.Histogram, s *hdrhistogram.Snapshot) {
+		h := hdrhistogram.Import(s)
+		if *into == nil {
+			*into = h
+		} else {
+			(*into).Merge(h)
+		}
+	}
+	for _, w := range results {
+		r.Reads += w.Reads
+		r.LocalHits += w.LocalHits
+		r.Writes += w.Writes
+		r.UnknownWrites += w.Unknown
+		r.StaleReads += w.Stale
+		r.AgeLowerBounds += w.AgeLowerBounds
+		r.Sent += w.Sent
+		r.Received += w.Received
+		r.Lies += w.Lies
+		r.ReadsPerSecond += float64(w.Reads) / w.Elapsed.Seconds()
+		merge(&local, w.Local)
+		merge(&slow, w.Redis)
+		merge(&age, w.Age)
+	}
+	if r.Reads > 0 {
+		r.LocalHitRate = float64(r.LocalHits) / float64(r.Reads)
+		r.StaleRate = float64(r.StaleReads) / float64(r.Reads)
+	}
+	us := func(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
+	r.LocalRead = quantiles{us(local, 50), us(local, 99)}
+	r.RedisRead = quantiles{us(slow, 50), us(slow, 99)}
+	r.StaleAge = ages{us(age, 50), us(age, 99), float64(age.Max()) / 1000}
+	if r.StaleReads == 0 {
+		r.StaleAge = ages{}
+	}
+	return r
+}
+
+func (r *report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// writeText prints a sentence for a person, then the table.
+func (r *report) writeText(w io.Writer) error {
+	var parts []string
+	for _, m := range r.Runs {
+		p := fmt.Sprintf("with %s %s of %s reads were stale", m.Mode, thousands(m.StaleReads), thousands(m.Reads))
+		if m.StaleReads > 0 {
+			p += fmt.Sprintf(" (%s), the worst had been replaced %.3g ms before", percent(m.StaleRate), m.StaleAge.Max)
+		}
+		parts = append(parts, p)
+	}
+	sentence := strings.Join(parts, "; ") + "."
+	fmt.Fprintf(w, "\n%s%s\n\n", strings.ToUpper(sentence[:1]), sentence[1:])
+
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, cell func(run) string) {
+		fmt.Fprintf(t, "%s\t", name)
+		for _, m := range r.Runs {
+			fmt.Fprintf(t, "%s\t", cell(m))
+		}
+		fmt.Fprintln(t)
+	}
+	row("mode", func(m run) string { return m.Mode })
+	row("reads", func(m run) string { return thousands(m.Reads) })
+	row("local hit rate", func(m run) string { return percent(m.LocalHitRate) })
+	row("reads a second", func(m run) string { return thousands(uint64(m.ReadsPerSecond)) })
+	row("local read p50/p99, µs", func(m run) string { return fmt.Sprintf("%.2f / %.2f", m.LocalRead.P50, m.LocalRead.P99) })
+	row("Redis read p50/p99, µs", func(m run) string { return fmt.Sprintf("%.0f / %.0f", m.RedisRead.P50, m.RedisRead.P99) })
+	row("writes", func(m run) string { return thousands(m.Writes) })
+	row("stale reads", func(m run) string { return thousands(m.StaleReads) })
+	row("stale rate", func(m run) string { return percent(m.StaleRate) })
+	row("stale age p50/p99/max, ms", func(m run) string {
+		if m.StaleReads == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.3g / %.3g / %.3g", m.StaleAge.P50, m.StaleAge.P99, m.StaleAge.Max)
+	})
+	row("invalidations sent", func(m run) string { return thousands(m.Sent) })
+	row("invalidations received", func(m run) string { return thousands(m.Received) })
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, m := range r.Runs {
+		if m.AgeLowerBounds > 0 {
+			fmt.Fprintf(w, "%s: the age of %s stale reads is a lower bound: more writes had completed than are remembered.\n", m.Mode, thousands(m.AgeLowerBounds))
+		}
+		if m.UnknownWrites > 0 {
+			fmt.Fprintf(w, "%s: %s writes had an unknown outcome; their keys were given up.\n", m.Mode, thousands(m.UnknownWrites))
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s; %d workers, %d keys, local entries live %v; %s\n", r.Server, r.Workers, r.Keys,
+		time.Duration(r.LocalTTL*float64(time.Millisecond)), r.Machine)
+	return err
+}
+
+func percent(f float64) string { return fmt.Sprintf("%.4g %%", 100*f) }
+
+func thousands(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// machine names what the figures were measured on.
+func machine() string {
+	cpu := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				cpu = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%d cores of %s, %s, %s", runtime.NumCPU(), cpu, runtime.GOOS, runtime.Version())
+}
