@@ -182,9 +182,10 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 	admin := redistest.Client(t, s)
 	var ps []process
 	var marks []*mark
-	for range processes {
+	for i := range processes {
 		p := join(t, s, mode, func(o *StoreOptions, c *Options[string, string]) {
 			o.Timeout = 500 * time.Millisecond
+			o.Client.AlwaysPipelining = i%2 == 0 // then a command that was given up stays on its way
 			c.LocalTTL = time.Hour
 		})
 		p.store.hook = func(string, string) { // widen the windows

@@ -101,7 +101,7 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	defer cancel()
 	c.counters.sent.Add(1)
 	message := rueidis.BinaryString(invalidate.AppendAll(nil, c.store.stream.Sender()))
-	return c.store.client.Do(ctx, c.store.client.B().Publish().Channel(c.channel).Message(message).Build()).Error()
+	return writeError(c.store.client.Do(ctx, c.store.client.B().Publish().Channel(c.channel).Message(message).Build()).Error())
 }
 
 // unlink removes what one step of a scan brought, in one step with a message

@@ -12,7 +12,8 @@ import (
 //	kind     1 byte   1: keys, 2: the whole cache
 //	sender   8 bytes  of the process that wrote, drawn at random by it
 //	nonce    8 bytes  big endian; the i-th key's nonce is nonce + i
-//	keys     kind 1 only, to the end: uvarint length, bytes; at least one
+//	keys     kind 1 only, to the end: uvarint length in its shortest form,
+//	         bytes; at least one
 //
 // docs/protocol.md describes it for other languages.
 const (
@@ -109,6 +110,9 @@ func cutKey(s string) (key, rest string, ok bool) {
 	for i := 0; i < len(s) && i < binary.MaxVarintLen32; i++ {
 		n |= uint64(s[i]&0x7f) << (7 * i)
 		if s[i] < 0x80 {
+			if i > 0 && s[i] == 0 { // a longer form of a short length
+				return "", "", false
+			}
 			if s = s[i+1:]; n > uint64(len(s)) {
 				return "", "", false
 			}

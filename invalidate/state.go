@@ -2,6 +2,8 @@ package invalidate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -62,9 +64,15 @@ type watchers struct {
 	mu      sync.Mutex // guards all below
 	fns     map[int]func(State)
 	nextID  int
-	queue   []State
+	queue   []told
 	running bool
 	wg      sync.WaitGroup
+}
+
+// told is a state for the watchers that were there when it began.
+type told struct {
+	state  State
+	before int // the id that the next watcher was to have
 }
 
 // maxQueuedStates bounds what is kept for a slow watcher: it then misses the
@@ -96,7 +104,7 @@ func (w *watchers) tell(s State) {
 	if len(w.queue) >= maxQueuedStates {
 		w.queue = w.queue[1:]
 	}
-	w.queue = append(w.queue, s)
+	w.queue = append(w.queue, told{s, w.nextID})
 	if !w.running {
 		w.running = true
 		w.wg.Go(w.run)
@@ -113,15 +121,15 @@ func (w *watchers) run() {
 		}
 		s := w.queue[0]
 		w.queue = w.queue[1:]
-		fns := make([]func(State), 0, len(w.fns))
-		for id := range w.nextID {
-			if fn := w.fns[id]; fn != nil {
-				fns = append(fns, fn)
-			}
-		}
+		ids := slices.Sorted(maps.Keys(w.fns))
 		w.mu.Unlock()
-		for _, fn := range fns {
-			fn(s)
+		for _, id := range ids {
+			w.mu.Lock()
+			fn := w.fns[id] // nil where another watcher has removed it meanwhile
+			w.mu.Unlock()
+			if fn != nil && id < s.before {
+				fn(s.state)
+			}
 		}
 	}
 }

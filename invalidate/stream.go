@@ -76,12 +76,20 @@ type topic struct {
 	live bool // its subscription is confirmed on the newest connection
 }
 
+// REQUIRES: Stream.mu held.
+func (t *topic) cut() {
+	if t != nil && t.live {
+		t.live = false
+		t.tier.Cut()
+	}
+}
+
 const (
 	channelPrefix = "flipcache:inv:"
 	selfPrefix    = "flipcache:self:"
 
 	defaultProbeEvery = 5 * time.Second
-	// A dead link is noticed after about the sum of the two.
+	// A dead link is noticed after at most twice the first and the second.
 	streamKeepAlive    = time.Second
 	streamWriteTimeout = 2 * time.Second
 
@@ -94,8 +102,12 @@ const (
 func Channel(name string) string { return channelPrefix + name }
 
 // Open connects and subscribes. It fails if Redis cannot be reached, or refuses
-// to let this user subscribe or publish; ctx bounds the attempt.
+// to let this user subscribe or publish, or if what is published is not heard;
+// ctx bounds the attempt, and each step of it is bounded by cfg.Timeout.
 func Open(ctx context.Context, cfg Config) (*Stream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if cfg.probeEvery == 0 {
 		cfg.probeEvery = defaultProbeEvery
 	}
@@ -116,17 +128,26 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	o.Dialer.Timeout = cfg.Timeout
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = streamWriteTimeout
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	o.DialCtxFn = dialUntil(s.ctx, cfg.Client)
+	opened := context.AfterFunc(ctx, s.cancel)
 	client, err := rueidis.NewClient(o)
 	if err != nil {
+		opened()
+		s.cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, err
 	}
 	s.client = client
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	first := make(chan error, 1)
 	s.wg.Go(func() { s.run(first) })
 	select {
 	case err = <-first:
 	case <-ctx.Done():
+	}
+	if !opened() {
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -164,15 +185,21 @@ func (s *Stream) Rejected() uint64 {
 // Join has the stream drive tier by the channel of the cache name. Where the
 // stream is live it waits until the subscription is confirmed, and fails if
 // that is refused; where it is cut, it returns at once, and the tier goes live
-// with the stream. A name can be joined once.
+// with the stream; if its channel is refused then, the whole stream stays cut,
+// and State says why. A name drives the tier that joined last, no other.
 func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	ch := Channel(name)
 	s.mu.Lock()
 	if s.state.Status == Closed {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	s.topics[ch] = &topic{tier: tier}
+	s.topics[ch].cut()
+	t := &topic{tier: tier}
+	s.topics[ch] = t
 	conn := s.conn
 	s.mu.Unlock()
 	if conn == nil {
@@ -182,8 +209,11 @@ func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 	err := conn.Do(ctx, conn.B().Subscribe().Channel(ch).Build()).Error()
 	if _, refused := rueidis.IsRedisErr(err); refused {
 		s.mu.Lock()
-		delete(s.topics, ch)
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		t.cut() // a newer connection may have been let
+		if s.topics[ch] == t {
+			delete(s.topics, ch)
+		}
 		return err
 	}
 	return nil // any other error: the connection is gone, and the next one subscribes
@@ -193,12 +223,21 @@ func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 var ErrClosed = errors.New("invalidate: the stream is closed")
 
 // Close ends the stream and waits for its goroutines; every tier is cut. State
-// is Closed afterwards.
+// is Closed afterwards. For functions given to OnState it waits at most
+// cfg.Timeout. It may be called more than once.
 func (s *Stream) Close() {
 	s.cancel()
 	s.wg.Wait()
 	s.client.Close()
-	s.watchers.wg.Wait()
+	told := make(chan struct{})
+	go func() {
+		s.watchers.wg.Wait()
+		close(told)
+	}()
+	select {
+	case <-told:
+	case <-time.After(s.cfg.Timeout):
+	}
 }
 
 // run keeps one session after the other. It tells first how the first one
@@ -213,12 +252,18 @@ func (s *Stream) run(first chan<- error) {
 				first, backoff = nil, minBackoff
 			}
 		}
-		err := s.connect(began)
-		if s.ctx.Err() != nil || first != nil {
+		conn, _ := s.client.Dedicate()
+		err := s.connect(conn, began)
+		over := s.ctx.Err() != nil || first != nil
+		if over {
 			s.end(Closed, nil)
+		} else {
+			s.end(Cut, err)
+		}
+		conn.Close() // after the cut: where the peer is silent it takes a second
+		if over {
 			return
 		}
-		s.end(Cut, err)
 		select {
 		case <-s.ctx.Done():
 			s.end(Closed, nil)
@@ -230,26 +275,38 @@ func (s *Stream) run(first chan<- error) {
 
 // connect holds one session: it subscribes, tells began how that went, and
 // returns when the connection is no good any more, with the cause.
-func (s *Stream) connect(began func(error)) error {
-	conn, _ := s.client.Dedicate()
-	defer conn.Close()
-
+func (s *Stream) connect(conn rueidis.DedicatedClient, began func(error)) error {
 	s.mu.Lock()
 	s.session++
 	id := s.session
-	s.conn = conn // a cache that joins from here on subscribes by itself
-	channels := append(slices.Collect(maps.Keys(s.topics)), s.self)
 	s.mu.Unlock()
-	unsubscribed := make(chan struct{}, 1)
+	echoed, unsubscribed := make(chan struct{}, 1), make(chan struct{}, 1)
 	lost := conn.SetPubSubHooks(rueidis.PubSubHooks{
-		OnMessage:      func(m rueidis.PubSubMessage) { s.onMessage(id, m) },
+		OnMessage:      func(m rueidis.PubSubMessage) { s.onMessage(id, m, echoed) },
 		OnSubscription: func(e rueidis.PubSubSubscription) { s.onSubscription(id, e, unsubscribed) },
 	})
+	s.mu.Lock()
+	s.conn = conn // a cache that joins from here on subscribes by itself, and the hooks hear its confirmation
+	channels := append(slices.Collect(maps.Keys(s.topics)), s.self)
+	s.mu.Unlock()
 	asked, err := "", s.command(conn, conn.B().Subscribe().Channel(channels...).Build())
 	if err != nil {
 		err = fmt.Errorf("SUBSCRIBE: %w", err)
 	} else {
 		asked, err = s.probe(id, 0)
+	}
+	if err == nil {
+		// What comes on the connection behind the confirmations says that all
+		// tiers are live, and that it hangs on the server on which we publish.
+		select {
+		case <-echoed:
+		case lostBy := <-lost:
+			err = lossOf(lostBy)
+		case <-s.ctx.Done():
+			err = s.ctx.Err()
+		case <-time.After(s.cfg.Timeout):
+			err = fmt.Errorf("silent: a message to this process was not heard within %v", s.cfg.Timeout)
+		}
 	}
 	if err == nil {
 		s.setState(Live, nil)
@@ -266,10 +323,7 @@ func (s *Stream) connect(began func(error)) error {
 		case <-s.ctx.Done():
 			return nil
 		case err := <-lost:
-			if err == nil {
-				err = errors.New("closed")
-			}
-			return fmt.Errorf("connection lost: %w", err)
+			return lossOf(err)
 		case <-unsubscribed:
 			return errors.New("the server ended a subscription")
 		case <-tick.C:
@@ -285,13 +339,27 @@ func (s *Stream) connect(began func(error)) error {
 	}
 }
 
+func lossOf(err error) error {
+	if err == nil {
+		err = errors.New("closed")
+	}
+	return fmt.Errorf("connection lost: %w", err)
+}
+
 func probeToken(session uint64, n int) string { return fmt.Sprintf("%d.%d", session, n) }
 
 // probe sends a message to this process, by another connection than the one on
-// which it should be heard.
+// which it should be heard. That one may have died unnoticed, which is no cut:
+// hence the second attempt.
 func (s *Stream) probe(session uint64, n int) (token string, err error) {
 	token = probeToken(session, n)
-	if err := s.command(s.client, s.client.B().Publish().Channel(s.self).Message(token).Build()); err != nil {
+	for range 2 {
+		err = s.command(s.client, s.client.B().Publish().Channel(s.self).Message(token).Build())
+		if _, refused := rueidis.IsRedisErr(err); err == nil || refused || errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	if err != nil {
 		return token, fmt.Errorf("PUBLISH: %w", err)
 	}
 	return token, nil
@@ -304,7 +372,7 @@ func (s *Stream) command(c rueidis.CoreClient, cmd rueidis.Completed) error {
 }
 
 // onMessage runs on the goroutine that reads the session's connection.
-func (s *Stream) onMessage(session uint64, m rueidis.PubSubMessage) {
+func (s *Stream) onMessage(session uint64, m rueidis.PubSubMessage, echoed chan<- struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if session != s.session {
@@ -312,6 +380,10 @@ func (s *Stream) onMessage(session uint64, m rueidis.PubSubMessage) {
 	}
 	if m.Channel == s.self {
 		s.echo = m.Message
+		select {
+		case echoed <- struct{}{}:
+		default:
+		}
 		return
 	}
 	t := s.topics[m.Channel]
@@ -364,10 +436,7 @@ func (s *Stream) end(status Status, cause error) {
 	s.session++
 	s.conn = nil
 	for _, t := range s.topics {
-		if t.live {
-			t.live = false
-			t.tier.Cut()
-		}
+		t.cut()
 	}
 	s.setStateLocked(status, cause)
 }

@@ -1,0 +1,19 @@
+// Package benchmarks measures the library beside what a program would use in
+// its place, in one run, on one machine. It is a module of its own, so that
+// what it compares with is no dependency of the library's users.
+//
+// One file a topic:
+//
+//	hit_test.go        a read from the local tier, beside a Go map
+//	set_test.go        a write with its announcement, beside the same bytes sent by hand
+//	miss_test.go       a read from Redis, beside GET and [GET][PTTL]
+//	original_test.go   the Python package's own benchmark, redone
+//	delivery_test.go   how long until another process has dropped its copy
+//	containers_test.go the bounded containers, beside a peer
+//
+// These are Go benchmarks. `make bench` runs them several times by cmd/bench,
+// has benchstat compare, and leaves a report with the machine's name in
+// results. A benchmark's sides run in turn, in short batches, within one
+// process (compare_test.go), so that noise of the machine meets all of them;
+// what is reported is the median batch.
+package benchmarks

@@ -1,0 +1,59 @@
+package benchmarks
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/flipcache/flipcache/hybrid"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// BenchmarkHit reads keys that the local tier has, with a TTL and invalidation
+// on, beside a Go map of the same keys, which knows no TTL, no bound and no
+// other goroutine. The target, on one goroutine, is at most 3 times the map,
+// and no allocation.
+func BenchmarkHit(b *testing.B) {
+	for _, goroutines := range []int{1, 2} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			ctx := context.Background()
+			ks := keys(keyCount)
+			order := shuffled(ks, 1)
+			cache := newCache(b, openStore(b, invalidate.PubSub), "hit", hybrid.Options[string, string]{TTL: time.Hour})
+			plain := make(map[string]string, len(ks))
+			for _, k := range ks {
+				plain[k] = value
+				if err := cache.Set(ctx, k, value); err != nil {
+					b.Fatal(err)
+				}
+			}
+			hits := cache.Stats().Hits
+			compare(b, goroutines, 50*keyCount*goroutines,
+				side{"map", func(_, n int) {
+					for range n / keyCount {
+						for _, k := range order {
+							if v := plain[k]; len(v) != len(value) {
+								b.Error("not the value")
+								return
+							}
+						}
+					}
+				}},
+				side{"flipcache", func(_, n int) {
+					for range n / keyCount {
+						for _, k := range order {
+							if v, err := cache.Get(ctx, k); err != nil || len(v) != len(value) {
+								b.Error("not the value", err)
+								return
+							}
+						}
+					}
+				}},
+			)
+			if s := cache.Stats(); s.Misses > 0 || s.Hits == hits {
+				b.Errorf("not all reads were local: %+v", s)
+			}
+		})
+	}
+}

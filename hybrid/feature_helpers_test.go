@@ -1,0 +1,197 @@
+package hybrid
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/redisserver"
+	"github.com/flipcache/flipcache/internal/redistest"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// long says whether tests run with issue-sized numbers: FLIPCACHE_LONG=1.
+var long = os.Getenv("FLIPCACHE_LONG") == "1"
+
+// A peer stands for one process of a fleet, like process, with keys and values
+// of any type.
+type peer[K Key, V any] struct {
+	*Cache[K, V]
+	store *Store
+}
+
+func openStore(t testing.TB, s *redisserver.Server, mode invalidate.Mode, change ...func(*StoreOptions)) *Store {
+	t.Helper()
+	o := StoreOptions{Client: s.ClientOption(), Invalidation: mode}
+	for _, f := range change {
+		f(&o)
+	}
+	st, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	return st
+}
+
+func newOn[K Key, V any](t testing.TB, st *Store, name string, o Options[K, V]) *Cache[K, V] {
+	t.Helper()
+	c, err := New(st, name, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// joinAs opens a Store on s, and the cache "n" on it.
+func joinAs[K Key, V any](t testing.TB, s *redisserver.Server, mode invalidate.Mode, o Options[K, V], change ...func(*StoreOptions)) peer[K, V] {
+	t.Helper()
+	st := openStore(t, s, mode, change...)
+	return peer[K, V]{newOn(t, st, "n", o), st}
+}
+
+func (p peer[K, V]) wantFunc(t testing.TB, key K, same func(V) bool) {
+	t.Helper()
+	if got, err := p.Get(ctx, key); err != nil || !same(got) {
+		t.Errorf("Get(%v): got %v, %v", key, got, err)
+	}
+}
+
+func wantValue[K Key, V comparable](t testing.TB, p peer[K, V], key K, want V) {
+	t.Helper()
+	if got, err := p.Get(ctx, key); err != nil || got != want {
+		t.Errorf("Get(%v): got %v, %v; want %v", key, got, err, want)
+	}
+}
+
+func (p peer[K, V]) wantMissing(t testing.TB, key K) {
+	t.Helper()
+	if got, err := p.Get(ctx, key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get(%v): got %v, %v; want ErrNotFound", key, got, err)
+	}
+}
+
+func (p peer[K, V]) must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// held says whether the local tier would answer for key.
+func (c *Cache[K, V]) held(key K) bool { return c.flights.Hit(key) != nil }
+
+// fills returns how often c has read a value from Redis.
+func (c *Cache[K, V]) fillCount() uint64 { return c.counters.fills.Load() }
+
+func newGateOn(st *Store, place, key string) *gate { return newGate(process{store: st}, place, key) }
+
+// An ear waits until a store has heard all that was published before.
+type ear struct {
+	m     *mark
+	admin rueidis.Client
+}
+
+func newEar(t testing.TB, st *Store, admin rueidis.Client) ear {
+	t.Helper()
+	return ear{newMark(t, process{store: st}), admin}
+}
+
+func (e ear) drain(t testing.TB) {
+	t.Helper()
+	e.m.await(t, e.admin)
+}
+
+// manualClock gives st, before any cache is opened on it, a clock that moves
+// only when it is told to.
+func manualClock(st *Store) (advance func(time.Duration)) {
+	var now atomic.Int64
+	now.Store(clock.Now())
+	st.clock.Close()
+	st.clock = clock.NewManual(now.Load)
+	return func(d time.Duration) { now.Add(int64(d)) }
+}
+
+// pttl returns the remaining life of n:key in milliseconds, as Redis says it.
+func pttl(t testing.TB, admin rueidis.Client, key string) int64 {
+	t.Helper()
+	m := redistest.Do(t, admin, "PTTL", "n:"+key)
+	ms, err := m.AsInt64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ms
+}
+
+// held back: a dialer whose connections can be told to swallow the next request
+// that fits, to look broken from then on to who dialled, and to bring the
+// request to Redis later.
+type delayer struct {
+	mu    sync.Mutex
+	fits  func(b []byte) bool // nil: nothing is swallowed
+	later func() error        // sends what was swallowed
+}
+
+func (d *delayer) dial(ctx context.Context, addr string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &delayedConn{Conn: conn, d: d}, nil
+}
+
+type delayedConn struct {
+	net.Conn
+	d     *delayer
+	taken atomic.Bool // by the test, which closes it
+}
+
+func (c *delayedConn) Write(b []byte) (int, error) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if c.d.fits == nil || !c.d.fits(b) {
+		return c.Conn.Write(b)
+	}
+	c.d.fits = nil
+	request := append([]byte(nil), b...)
+	c.taken.Store(true)
+	c.d.later = func() error {
+		defer c.Conn.Close()
+		if _, err := c.Conn.Write(request); err != nil {
+			return err
+		}
+		c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err := c.Conn.Read(make([]byte, 4096)) // Redis has seen it
+		return err
+	}
+	c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads it finds it broken
+	return 0, errCut
+}
+
+func (c *delayedConn) Close() error {
+	if c.taken.Load() {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+func repeat(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// key returns the i-th of many keys.
+func key(i int) string { return "k" + strconv.Itoa(i) }
