@@ -47,3 +47,7 @@ lint: ## gofmt, go vet and staticcheck, in every module
 .PHONY: hazards
 hazards: redis-server ## the named hazard tests, 20 times under the race detector
 	go test -race -count=20 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
+
+.PHONY: bench
+bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
+	go run ./benchmarks/cmd/bench $(BENCHFLAGS)

@@ -119,16 +119,18 @@ func redisError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if re, ok := rueidis.IsRedisErr(err); ok {
+	if re := (*rueidis.RedisError)(nil); errors.As(err, &re) {
 		switch text := re.Error(); {
-		case hasPrefix(text, "NOPERM", "NOAUTH", "WRONGPASS"), strings.Contains(text, "NOPERM"),
-			strings.Contains(text, "without any password configured"):
+		case contains(text, "NOPERM", "NOAUTH", "WRONGPASS", "without any password configured",
+			"executing the script can't"): // what 7.0 says of a script's command
 			return fmt.Errorf("%w: %w", ErrPermission, err)
-		case strings.Contains(text, "would overflow"):
+		case contains(text, "would overflow"):
 			return fmt.Errorf("%w: %w", ErrOverflow, err)
-		case strings.Contains(text, "not an integer"):
+		case contains(text, "not an integer"):
 			return fmt.Errorf("%w: %w", ErrDecode, err)
-		case strings.Contains(text, "WRONGTYPE"):
+		case contains(text, "invalid bulk length", "string exceeds maximum allowed size"):
+			return fmt.Errorf("%w, or what this server allows: %w", ErrTooLarge, err)
+		case contains(text, "WRONGTYPE"):
 			return fmt.Errorf("%w: another program keeps something else than a string there: %w", ErrDecode, err)
 		}
 		return err
@@ -146,7 +148,7 @@ func redisError(err error) error {
 // unknown outcome.
 func writeError(err error) error {
 	err = redisError(err)
-	if _, answered := rueidis.IsRedisErr(err); err == nil || answered {
+	if re := (*rueidis.RedisError)(nil); err == nil || errors.As(err, &re) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
@@ -166,9 +168,9 @@ func (s *Store) reason(ctx context.Context, err error) error {
 	return err
 }
 
-func hasPrefix(s string, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
+func contains(text string, parts ...string) bool {
+	for _, p := range parts {
+		if strings.Contains(text, p) {
 			return true
 		}
 	}

@@ -575,9 +575,12 @@ func TestH31_CodecThatPanicsIsAnError(t *testing.T) {
 		admin := redistest.Client(t, s)
 		a := joinAs(t, s, invalidate.PubSub, Options[string, int]{Codec: panicky{}})
 		for name, op := range map[string]func() error{
-			"Get":          func() error { _, err := a.Get(ctx, "k"); return err },
-			"GetMany":      func() error { _, err := a.GetMany(ctx, []string{"k", "l"}); return err },
-			"Update":       func() error { _, err := a.Update(ctx, "k", func(n int, _ bool) (int, error) { return n, nil }); return err },
+			"Get":     func() error { _, err := a.Get(ctx, "k"); return err },
+			"GetMany": func() error { _, err := a.GetMany(ctx, []string{"k", "l"}); return err },
+			"Update": func() error {
+				_, err := a.Update(ctx, "k", func(n int, _ bool) (int, error) { return n, nil })
+				return err
+			},
 			"GetAndDelete": func() error { _, err := a.GetAndDelete(ctx, "k"); return err },
 		} {
 			redistest.Do(t, admin, "SET", "n:k", "x")

@@ -75,11 +75,11 @@ func checkName(name string, taken map[string]bool) error {
 		return optionError("name has %d bytes: at most %d are allowed", len(name), maxName)
 	case taken[name]:
 		return optionError("name %q is taken on this Store: share the Cache that New returned", name)
-	case contains(name, reserved):
+	case overlap(name, reserved):
 		return optionError("name %q is reserved: choose one that does not begin with %q", name, reserved)
 	}
 	for other := range taken {
-		if contains(name, other) {
+		if overlap(name, other) {
 			return optionError("name %q: the keys of %q would contain those of %q: choose names of which none begins with another and a colon",
 				name, shorter(name, other), longer(name, other))
 		}
@@ -87,8 +87,8 @@ func checkName(name string, taken map[string]bool) error {
 	return nil
 }
 
-// contains says whether a key of the one cache could be a key of the other.
-func contains(a, b string) bool {
+// overlap says whether a key of the one cache could be a key of the other.
+func overlap(a, b string) bool {
 	return strings.HasPrefix(a+":", b+":") || strings.HasPrefix(b+":", a+":")
 }
 

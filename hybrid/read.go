@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -120,7 +121,7 @@ func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r rep
 	case -1:
 		ttl = forEver
 	default:
-		ttl = time.Duration(ms) * time.Millisecond
+		ttl = milliseconds(ms)
 	}
 	r.Deadline, r.Keep = c.deadline(sent, ttl)
 	return r, ttl
@@ -298,5 +299,11 @@ func (c *Cache[K, V]) TTL(ctx context.Context, key K) (time.Duration, error) {
 	case ms == -1:
 		return NoTTL, nil
 	}
-	return time.Duration(ms) * time.Millisecond, nil
+	return milliseconds(ms), nil
+}
+
+// milliseconds is a duration of ms, or the longest that there is.
+func milliseconds(ms int64) time.Duration {
+	const longest = math.MaxInt64 / int64(time.Millisecond)
+	return time.Duration(min(ms, longest)) * time.Millisecond
 }

@@ -72,7 +72,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*rep
 		}
 		c.counters.refreshes.Add(uint64(a[1]))
 		if a[0] >= 0 {
-			replies[i].Deadline, replies[i].Keep = c.deadline(sent, time.Duration(a[0])*time.Millisecond)
+			replies[i].Deadline, replies[i].Keep = c.deadline(sent, milliseconds(a[0]))
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/dial"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -58,6 +59,7 @@ type Store struct {
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
+	hangUp context.CancelFunc // cuts the client's connections
 
 	mu     sync.Mutex // guards all below
 	names  map[string]bool
@@ -120,30 +122,45 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 	if deadline, ok := ctx.Deadline(); ok && (data.Dialer.Timeout == 0 || data.Dialer.Timeout > time.Until(deadline)) {
 		data.Dialer.Timeout = time.Until(deadline)
 	}
-	at := strings.Join(o.Client.InitAddress, ", ")
-	client, err := rueidis.NewClient(data)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
-	}
 	s := &Store{
-		client: client, mode: o.Invalidation, timeout: o.Timeout, opened: time.Now(),
-		clock: clock.NewCoarse(), names: make(map[string]bool),
+		mode: o.Invalidation, timeout: o.Timeout, opened: time.Now(),
+		clock: clock.NewCoarse(), names: make(map[string]bool), id: rand.Text(),
 	}
-	s.id = rand.Text()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.checkVersion(ctx, o.Client.AlwaysRESP2); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
+	connections, hangUp := context.WithCancel(context.Background())
+	s.hangUp = hangUp
+	data.DialCtxFn = dial.Until(connections, o.Client)
+	opened := context.AfterFunc(ctx, hangUp) // until Open returns; then the Store ends by Close alone
+	err := s.connect(ctx, data, o)
+	if !opened() && err == nil {
+		err = ctx.Err()
 	}
-	if s.mode == invalidate.PubSub {
-		stream, err := invalidate.Open(ctx, invalidate.Config{Client: o.Client, Timeout: o.Timeout, Logger: o.Logger})
-		if err != nil {
-			s.Close()
-			return nil, fmt.Errorf("listen for invalidations at %s: %w", at, redisError(err))
+	if err != nil {
+		s.Close()
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
-		s.stream = stream
+		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreOptions) (err error) {
+	at := strings.Join(o.Client.InitAddress, ", ")
+	if s.client, err = rueidis.NewClient(data); err != nil {
+		return fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
+	}
+	if err := s.checkVersion(ctx, o.Client.AlwaysRESP2); err != nil {
+		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
+	}
+	if s.mode == invalidate.PubSub {
+		s.stream, err = invalidate.Open(ctx, invalidate.Config{Client: o.Client, Timeout: o.Timeout, Logger: o.Logger})
+		if err != nil {
+			s.stream = nil
+			return fmt.Errorf("listen for invalidations at %s: %w", at, redisError(err))
+		}
+	}
+	return nil
 }
 
 // retryOnce has a read that met a dead connection tried on a new one, and then
@@ -261,7 +278,10 @@ func (s *Store) Close() error {
 	for _, c := range caches {
 		c.close()
 	}
-	s.client.Close()
+	if s.client != nil {
+		s.client.Close()
+	}
+	s.hangUp()
 	s.clock.Close()
 	return nil
 }

@@ -309,7 +309,7 @@ func (c *Cache[K, V]) Touch(ctx context.Context, key K, ttl time.Duration) error
 	if err := checkTTL("ttl", ttl); err != nil {
 		return c.fail("touch", key, err)
 	}
-	done, err := c.script(ctx, key, touchScript, c.prefix+keyText(key), px(ttl), px(tokenLife))
+	done, err := c.script(ctx, key, touchScript, c.prefix+keyText(key), px(ttl.Truncate(time.Millisecond)), px(tokenLife))
 	if err != nil {
 		return c.fail("touch", key, err)
 	}

@@ -22,8 +22,6 @@ import (
 func refuses(t *testing.T, octx context.Context, c Config, limit time.Duration, want string) error {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	// rueidis' client for clusters sleeps for a second after its first question.
-	sleeper := goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1")
 	began := time.Now()
 	st, err := Open(octx, c)
 	took := time.Since(began)

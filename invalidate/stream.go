@@ -14,6 +14,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
+
+	"github.com/flipcache/flipcache/internal/dial"
 )
 
 // A Tier is what the stream drives: the local tier of one cache. Its methods
@@ -38,7 +40,7 @@ type Config struct {
 	// message inside EXEC's reply breaks the protocol), and it notices a dead
 	// link sooner than one that carries data should.
 	Client rueidis.ClientOption
-	// Timeout bounds dialling and each command of the stream.
+	// Timeout bounds dialling and each command of the stream. Required.
 	Timeout time.Duration
 	// Logger gets a line a cut and a line a resume. nil: silent.
 	Logger *zap.Logger
@@ -129,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = streamWriteTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	o.DialCtxFn = dialUntil(s.ctx, cfg.Client)
+	o.DialCtxFn = dial.Until(s.ctx, cfg.Client)
 	opened := context.AfterFunc(ctx, s.cancel)
 	client, err := rueidis.NewClient(o)
 	if err != nil {
@@ -147,7 +149,7 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	case err = <-first:
 	case <-ctx.Done():
 	}
-	if !opened() {
+	if opened(); ctx.Err() != nil { // in this order: ctx may end s.ctx no more
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -171,7 +173,8 @@ func (s *Stream) State() State {
 }
 
 // OnState has fn called with each new state, in order, on a goroutine that may
-// block; remove ends that. A slow fn misses the oldest of more than 64 states.
+// block; remove ends that, but for a call that is under way. A slow fn misses the
+// oldest of more than 64 states.
 func (s *Stream) OnState(fn func(State)) (remove func()) { return s.watchers.add(fn) }
 
 // Rejected returns how many messages were malformed, or of a version that this

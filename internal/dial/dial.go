@@ -1,4 +1,5 @@
-package invalidate
+// Package dial has connections end with a context.
+package dial
 
 import (
 	"context"
@@ -8,9 +9,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// dialUntil dials as o says, and has whatever was dialled end with ctx: nobody
+// Until dials as o says, and has whatever was dialled end with ctx: nobody
 // then waits for a silent peer.
-func dialUntil(ctx context.Context, o rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	return func(dialling context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		dialling, cancel := context.WithCancel(dialling)
 		defer cancel()
