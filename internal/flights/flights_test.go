@@ -1,0 +1,411 @@
+package flights
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/tier"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var background = context.Background()
+
+// bench is a table with one key of interest, driven step by step.
+type bench struct {
+	*testing.T
+	*Table[string, int]
+	now int64
+}
+
+const k = "k"
+
+func newBench(t *testing.T) *bench {
+	b := &bench{T: t}
+	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 { return b.now }))
+	b.Resume()
+	t.Cleanup(b.Close)
+	return b
+}
+
+func value(v int) Reply[int] { return Reply[int]{Value: v, Keep: true, Deadline: clock.Never} }
+
+// open opens a fill that the test ends by itself.
+func (b *bench) open() *Flight[string, int] {
+	b.Helper()
+	f, opened := b.BeginFill(k, false, func(*Flight[string, int]) Reply[int] { return Reply[int]{Err: errors.New("sent by the table")} })
+	if !opened {
+		b.Fatal("the fill was not opened")
+	}
+	return f
+}
+
+func (b *bench) local() int {
+	if e := b.Hit(k); e != nil {
+		return e.Value
+	}
+	return 0
+}
+
+func (b *bench) wantLocal(want int) {
+	b.Helper()
+	if got := b.local(); got != want {
+		b.Errorf("local tier: got %d, want %d (0 is none)", got, want)
+	}
+}
+
+func (b *bench) wantIdle() {
+	b.Helper()
+	for i := range b.shards {
+		s := &b.shards[i]
+		s.mu.Lock() // a flight answers before it is forgotten, in one section
+		if n := len(s.keys); n != 0 {
+			b.Errorf("%d keys have flights, and all have ended", n)
+		}
+		s.mu.Unlock()
+	}
+}
+
+func TestFillEntersTheTier(t *testing.T) {
+	b := newBench(t)
+	b.End(b.open(), value(1))
+	b.wantLocal(1)
+	b.wantIdle()
+}
+
+func TestH1_MessageDetachesTheFill(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.Message(k, 7, false)
+	b.End(f, value(1))
+	b.wantLocal(0)
+	if r := f.Wait(background); r.Value != 1 {
+		t.Errorf("who waited got %+v", r)
+	}
+}
+
+func TestH1_DropAllDetachesTheFill(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.DropAll()
+	b.End(f, value(1))
+	b.wantLocal(0)
+}
+
+func TestH2_OverlappingWritesDoomEachOther(t *testing.T) {
+	b := newBench(t)
+	w1 := b.BeginWrite(k, 1, nil)
+	w2 := b.BeginWrite(k, 2, nil)
+	b.EndWrite(w2, true, value(2))
+	b.wantLocal(0)
+	b.EndWrite(w1, true, value(1))
+	b.wantLocal(0)
+	b.wantIdle()
+}
+
+func TestH3_OwnEchoIsIgnoredOnce(t *testing.T) {
+	for _, when := range []string{"while the write is open", "after it"} {
+		b := newBench(t)
+		w := b.BeginWrite(k, 1, nil)
+		if when == "after it" {
+			b.EndWrite(w, true, value(1))
+			b.Message(k, 1, true)
+		} else {
+			b.Message(k, 1, true)
+			b.EndWrite(w, true, value(1))
+		}
+		b.wantLocal(1)
+		b.Message(k, 1, true) // the client sent it twice
+		b.wantLocal(0)
+	}
+}
+
+func TestH3_ForeignMessageDoomsTheWrite(t *testing.T) {
+	b := newBench(t)
+	w := b.BeginWrite(k, 1, nil)
+	b.Message(k, 1, false) // the same nonce of another process
+	b.EndWrite(w, true, value(1))
+	b.wantLocal(0)
+}
+
+func TestH4_EchoOfAFailedWriteCountsAsForeign(t *testing.T) {
+	b := newBench(t)
+	w := b.BeginWrite(k, 1, nil)
+	b.EndWrite(w, false, Reply[int]{})
+	b.End(b.open(), value(1))
+	b.Message(k, 1, true) // it happened after all
+	b.wantLocal(0)
+}
+
+func TestH6_CutEmptiesAndSuspends(t *testing.T) {
+	b := newBench(t)
+	b.End(b.open(), value(1))
+	b.Cut()
+	b.wantLocal(0)
+	b.End(b.open(), value(2))
+	b.wantLocal(0)
+	w := b.BeginWrite(k, 1, nil)
+	b.Resume()
+	b.EndWrite(w, true, value(3)) // of the gap
+	b.wantLocal(0)
+	b.End(b.open(), value(4))
+	b.wantLocal(4)
+}
+
+func TestH7_FlightsAcrossACutLeaveNothing(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.Cut()
+	b.Resume()
+	b.End(f, value(1))
+	b.wantLocal(0)
+	w := b.BeginWrite(k, 1, nil)
+	b.Cut()
+	b.Resume()
+	b.EndWrite(w, true, value(2))
+	b.wantLocal(0)
+	b.End(b.open(), value(3))
+	b.Message(k, 1, true) // forgotten at the resume, so foreign
+	b.wantLocal(0)
+}
+
+func TestH10_ClearDoomsAllUntilItsEnd(t *testing.T) {
+	b := newBench(t)
+	b.End(b.open(), value(1))
+	f := b.open0()
+	b.BeginClear()
+	b.wantLocal(0)
+	b.End(f, value(1))
+	b.End(b.open(), value(2))
+	w := b.BeginWrite(k, 1, nil)
+	b.EndWrite(w, true, value(3))
+	b.wantLocal(0)
+	w = b.BeginWrite(k, 2, nil)
+	b.EndClear()
+	b.EndWrite(w, true, value(4))
+	b.wantLocal(0)
+	b.End(b.open(), value(5))
+	b.wantLocal(5)
+}
+
+// open0 opens a fill of k although it is in the tier.
+func (b *bench) open0() *Flight[string, int] {
+	f, _ := b.BeginFill(k, true, nil)
+	return f
+}
+
+func TestH12_ReaderDoesNotJoinWhatItMustNotSee(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	same, opened := b.BeginFill(k, false, nil)
+	if opened || same != f {
+		t.Fatal("a reader beside an attached fill has to join it")
+	}
+	w := b.BeginWrite(k, 1, nil)
+	b.EndWrite(w, true, Reply[int]{}) // a Delete
+	answers := make(chan int, 1)
+	next := b.Fill(k, false, func(*Flight[string, int]) Reply[int] { answers <- 2; return value(2) })
+	if next == f {
+		t.Fatal("a reader joined a fill that its own process' write had detached")
+	}
+	b.End(f, value(1))
+	if r := next.Wait(background); r.Value != 2 {
+		t.Errorf("the reader behind the write got %+v", r)
+	}
+	<-answers
+}
+
+func TestH12_WriteTakesItsEntryOutAtItsBeginning(t *testing.T) {
+	b := newBench(t)
+	b.End(b.open(), value(1))
+	w := b.BeginWrite(k, 1, nil)
+	b.wantLocal(0)
+	b.EndWrite(w, true, value(2))
+	b.wantLocal(2)
+}
+
+func TestH12_FillBesideAnOpenWriteIsBornDetached(t *testing.T) {
+	b := newBench(t)
+	w := b.BeginWrite(k, 1, nil)
+	f := b.open()
+	b.EndWrite(w, true, Reply[int]{})
+	b.End(f, value(1))
+	b.wantLocal(0)
+}
+
+func TestH12_DetachedFillLooksAgain(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	w := b.BeginWrite(k, 1, nil)
+	b.EndWrite(w, true, value(2))
+	b.End(f, value(1))
+	if r := f.Wait(background); r.Value != 2 {
+		t.Errorf("a detached fill beside a valid entry answered %+v, want the entry", r)
+	}
+	b.wantLocal(2)
+
+	// Where it shows a value that an open write may be older than, that write
+	// must not enter after it.
+	b = newBench(t)
+	w = b.BeginWrite(k, 1, nil)
+	f = b.open()
+	b.End(f, value(3))
+	b.EndWrite(w, true, value(2))
+	b.wantLocal(0)
+}
+
+func TestWaitingFillIsJudgedWhenItIsSent(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.Message(k, 1, false)
+	entered, release := make(chan struct{}), make(chan struct{})
+	next := b.Fill(k, false, func(*Flight[string, int]) Reply[int] {
+		close(entered)
+		<-release
+		return value(2)
+	})
+	w := b.BeginWrite(k, 1, nil) // open when the waiting one is sent
+	b.End(f, Reply[int]{Err: errors.New("broken")})
+	<-entered // sent by the table, after an error, too
+	b.EndWrite(w, true, Reply[int]{})
+	close(release)
+	if r := next.Wait(background); r.Value != 2 {
+		t.Errorf("the waiting fill answered %+v", r)
+	}
+	b.wantLocal(0)
+	b.wantIdle()
+}
+
+func TestWaiterLeavesWithItsOwnContext(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	if r := f.Wait(ctx); !errors.Is(r.Err, context.Canceled) {
+		t.Errorf("who left got %+v", r)
+	}
+	b.End(f, value(1))
+	if r := f.Wait(ctx); r.Value != 1 {
+		t.Errorf("a value that is there was not given: %+v", r)
+	}
+}
+
+func TestLoadsQueueApartFromFills(t *testing.T) {
+	b := newBench(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	load := b.Load(k, func(*Flight[string, int]) Reply[int] {
+		close(entered)
+		<-release
+		return Reply[int]{Value: 1}
+	})
+	<-entered
+	f := b.open() // does not wait for the loader
+	b.End(f, Reply[int]{Missing: true, Keep: true, Deadline: clock.Never})
+	if again := b.Load(k, nil); again != load {
+		t.Error("a second load was opened: neither an open load nor a missing key may let it")
+	}
+	// The write-back leaves its own load attached, and takes all else.
+	w := b.BeginWrite(k, 1, load)
+	if again := b.Load(k, nil); again != load {
+		t.Error("the write-back detached its own load")
+	}
+	b.EndWrite(w, true, value(1))
+	b.wantLocal(1)
+	close(release)
+	if r := load.Wait(background); r.Value != 1 {
+		t.Errorf("the load answered %+v", r)
+	}
+}
+
+func TestOvertakenLoadEntersNoTier(t *testing.T) {
+	b := newBench(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	load := b.Load(k, func(*Flight[string, int]) Reply[int] {
+		close(entered)
+		<-release
+		return Reply[int]{Value: 1}
+	})
+	<-entered
+	b.Message(k, 9, false)
+	w := b.BeginWrite(k, 1, load)
+	b.EndWrite(w, true, value(1))
+	b.wantLocal(0)
+	close(release)
+	load.Wait(background)
+}
+
+func TestPanicAndGoexitAnswerAllWhoWait(t *testing.T) {
+	b := newBench(t)
+	var p *PanicError
+	if r := b.Load(k, func(*Flight[string, int]) Reply[int] { panic("boom") }).Wait(background); !errors.As(r.Err, &p) || len(p.Stack) == 0 {
+		t.Errorf("panic: got %+v", r)
+	}
+	if r := b.Load(k, func(*Flight[string, int]) Reply[int] { runtime.Goexit(); return value(1) }).Wait(background); r.Err == nil {
+		t.Error("Goexit: no error")
+	}
+	if r := b.Load(k, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 3} }).Wait(background); r.Value != 3 {
+		t.Errorf("afterwards: %+v", r)
+	}
+	b.wantIdle()
+}
+
+func TestCloseWaitsForNoLoaderAndAnswersItsWaiters(t *testing.T) {
+	b := newBench(t)
+	release, ended := make(chan struct{}), make(chan struct{})
+	load := b.Load(k, func(*Flight[string, int]) Reply[int] {
+		defer close(ended)
+		<-release
+		return Reply[int]{Value: 1}
+	})
+	b.Close()
+	if r := load.Wait(background); !errors.Is(r.Err, ErrClosed) {
+		t.Errorf("a waiter got %+v, want ErrClosed", r)
+	}
+	if r := b.Fill(k, false, nil).Wait(background); !errors.Is(r.Err, ErrClosed) {
+		t.Errorf("a fill of a closed table: %+v", r)
+	}
+	close(release)
+	<-ended
+}
+
+func TestDeadlineEndsAHit(t *testing.T) {
+	b := newBench(t)
+	r := value(1)
+	r.Deadline = 100
+	b.End(b.open(), r)
+	for now, want := range map[int64]int{99: 1, 100: 0, 101: 0} {
+		b.now = now
+		b.wantLocal(want)
+	}
+}
+
+func TestNoncesAreBounded(t *testing.T) {
+	b := newBench(t)
+	for n := range uint64(10 * maxNonces) {
+		w := b.BeginWrite(k, n+1, nil)
+		b.EndWrite(w, true, value(1)) // its echo never comes
+	}
+	for i := range b.shards {
+		if n := len(b.shards[i].nonces); n > maxNonces {
+			t.Errorf("a shard remembers %d nonces", n)
+		}
+	}
+}
+
+func TestTableWithoutATierKeepsNothing(t *testing.T) {
+	c := clock.NewManual(func() int64 { return 0 })
+	tb := New[string, int](nil, c)
+	defer tb.Close()
+	tb.Resume()
+	if r := tb.Fill(k, false, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 1} }).Wait(background); r.Value != 1 {
+		t.Errorf("got %+v", r)
+	}
+	if tb.Hit(k) != nil {
+		t.Error("something was kept")
+	}
+}
