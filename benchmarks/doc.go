@@ -9,7 +9,6 @@
 //	miss_test.go       a read from Redis, beside GET and [GET][PTTL]
 //	original_test.go   the Python package's own benchmark, redone
 //	delivery_test.go   how long until another process has dropped its copy
-//	containers_test.go the bounded containers, beside a peer
 //
 // These are Go benchmarks. `make bench` runs them several times by cmd/bench,
 // has benchstat compare, and leaves a report with the machine's name in

@@ -70,7 +70,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, key K) reply[V] {
 	if err := c.store.ready(ctx); err != nil {
 		return reply[V]{Err: err}
 	}
-	return c.flights.Fill(key, c.fresh, c.fetch).Wait(ctx)
+	return c.flights.Fill(key, c.fresh, ctx.Done() == nil, c.fetch).Wait(ctx)
 }
 
 // fetch asks Redis for the value of a flight's key and its remaining life.

@@ -80,9 +80,10 @@ const (
 	afterTokenIsLaid = "a load's token is laid, and the loader has not begun"
 )
 
-func (s *Store) at(place, key string) {
+// at is called with the parts of the Redis key, which it joins for a hook only.
+func (s *Store) at(place string, key ...string) {
 	if s.hook != nil {
-		s.hook(place, key)
+		s.hook(place, strings.Join(key, ""))
 	}
 }
 

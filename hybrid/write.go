@@ -218,7 +218,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 			c.flights.EndWrite(p.flight, errs[i] == nil, r)
 		}
 	}()
-	c.store.at(beforeWriteSend, c.prefix+texts[0])
+	c.store.at(beforeWriteSend, c.prefix, texts[0])
 
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
@@ -228,7 +228,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	}
 	sent = c.store.clock.Exact()
 	replies, err := c.transact(ctx, all, messages)
-	c.store.at(afterWriteReply, c.prefix+texts[0])
+	c.store.at(afterWriteReply, c.prefix, texts[0])
 	for i, p := range changes {
 		errs[i] = err
 		for range p.commands {

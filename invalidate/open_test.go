@@ -129,9 +129,9 @@ func TestOpenNamesTheRightThatIsMissing(t *testing.T) {
 func TestTheDocumentedRightsAreEnough(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	st := listen(t, s, probing(20*time.Millisecond), user(t, admin, "&flipcache:inv:*", "&flipcache:self:*", "+hello", "+ping", "+subscribe", "+publish"))
+	st := listen(t, s, probing(100*time.Millisecond), user(t, admin, "&flipcache:inv:*", "&flipcache:self:*", "+hello", "+ping", "+subscribe", "+publish"))
 	r := joined(t, st, "n")
-	for range 5 {
+	for range 3 {
 		before := st.heardProbe()
 		eventually(t, "a probe is heard", func() bool { return st.heardProbe() != before })
 	}

@@ -227,12 +227,18 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 	return e
 }
 
-// Fill joins or opens a fill of key. send asks Redis; it runs on a goroutine
-// of its own, at most one at a time for a key, and must end by itself: no
-// reader's context ends it.
-func (t *Table[K, V]) Fill(key K, fresh bool, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
+// Fill joins or opens a fill of key. send asks Redis; it runs at most once at a
+// time for a key, and must end by itself: no reader's context ends it.
+//
+// patient says that the caller will wait for the fill to its end, whatever
+// comes: then it runs send by itself, and no goroutine has to be started.
+func (t *Table[K, V]) Fill(key K, fresh, patient bool, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
 	f, opened := t.BeginFill(key, fresh, send)
-	if opened {
+	switch {
+	case !opened:
+	case patient:
+		t.run(f)
+	default:
 		go t.run(f)
 	}
 	return f

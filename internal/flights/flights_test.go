@@ -209,7 +209,7 @@ func TestH12_ReaderDoesNotJoinWhatItMustNotSee(t *testing.T) {
 	w := b.BeginWrite(k, 1, nil)
 	b.EndWrite(w, true, Reply[int]{}) // a Delete
 	answers := make(chan int, 1)
-	next := b.Fill(k, false, func(*Flight[string, int]) Reply[int] { answers <- 2; return value(2) })
+	next := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] { answers <- 2; return value(2) })
 	if next == f {
 		t.Fatal("a reader joined a fill that its own process' write had detached")
 	}
@@ -264,7 +264,7 @@ func TestWaitingFillIsJudgedWhenItIsSent(t *testing.T) {
 	f := b.open()
 	b.Message(k, 1, false)
 	entered, release := make(chan struct{}), make(chan struct{})
-	next := b.Fill(k, false, func(*Flight[string, int]) Reply[int] {
+	next := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] {
 		close(entered)
 		<-release
 		return value(2)
@@ -366,7 +366,7 @@ func TestCloseWaitsForNoLoaderAndAnswersItsWaiters(t *testing.T) {
 	if r := load.Wait(background); !errors.Is(r.Err, ErrClosed) {
 		t.Errorf("a waiter got %+v, want ErrClosed", r)
 	}
-	if r := b.Fill(k, false, nil).Wait(background); !errors.Is(r.Err, ErrClosed) {
+	if r := b.Fill(k, false, true, nil).Wait(background); !errors.Is(r.Err, ErrClosed) {
 		t.Errorf("a fill of a closed table: %+v", r)
 	}
 	close(release)
@@ -402,7 +402,7 @@ func TestTableWithoutATierKeepsNothing(t *testing.T) {
 	tb := New[string, int](nil, c)
 	defer tb.Close()
 	tb.Resume()
-	if r := tb.Fill(k, false, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 1} }).Wait(background); r.Value != 1 {
+	if r := tb.Fill(k, false, true, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 1} }).Wait(background); r.Value != 1 {
 		t.Errorf("got %+v", r)
 	}
 	if tb.Hit(k) != nil {
