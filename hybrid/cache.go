@@ -251,17 +251,17 @@ func (c *Cache[K, V]) fail(op string, key K, err error) error {
 type driver[K Key, V any] struct{ c *Cache[K, V] }
 
 func (d driver[K, V]) Drop(text string, nonce uint64, own bool) {
-	if !own {
-		d.c.counters.received.Add(1)
-	}
 	if key, ok := parseKey[K](text); ok { // else it is no key of this cache, and not held here
 		d.c.flights.Message(key, nonce, own)
+	}
+	if !own {
+		d.c.counters.received.Add(1) // what is counted has had its effect
 	}
 }
 
 func (d driver[K, V]) DropAll() {
-	d.c.counters.received.Add(1)
 	d.c.flights.DropAll()
+	d.c.counters.received.Add(1)
 }
 
 func (d driver[K, V]) Cut()    { d.c.flights.Cut() }

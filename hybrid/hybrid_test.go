@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
 
+	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
@@ -96,14 +98,21 @@ func (p process) awaitStatus(t testing.TB, want invalidate.Status) {
 }
 
 // settle waits until everything that was announced so far has been heard by p:
-// a message for a key that nobody uses comes behind all of it.
+// an entry that stands for it is dropped by a message behind all of it.
 func (p process) settle(t testing.TB, admin rueidis.Client) {
 	t.Helper()
+	marker := fmt.Sprintf("settle %d", settles.Add(1))
+	f, _ := p.flights.BeginFill(marker, true, nil)
+	p.flights.End(f, reply[string]{Value: "there", Keep: p.tier != nil, Deadline: clock.Never})
 	before := p.counters.received.Load()
-	msg, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, 1, []string{"a key that nobody uses"})
+	msg, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, 1, []string{marker})
 	redistest.Do(t, admin, "PUBLISH", invalidate.Channel("n"), string(msg))
-	eventually(t, "the stream is drained", func() bool { return p.counters.received.Load() > before })
+	eventually(t, "the stream is drained", func() bool {
+		return p.counters.received.Load() > before && p.local(marker) == ""
+	})
 }
+
+var settles atomic.Int64
 
 // gate stops whoever comes to one place of the code until it is opened. It is
 // set before anything runs.

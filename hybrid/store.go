@@ -120,8 +120,8 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 	if data.RetryDelay == nil {
 		data.RetryDelay = retryOnce
 	}
-	if deadline, ok := ctx.Deadline(); ok && (data.Dialer.Timeout == 0 || data.Dialer.Timeout > time.Until(deadline)) {
-		data.Dialer.Timeout = time.Until(deadline)
+	if data.Dialer.Timeout == 0 || data.Dialer.Timeout > o.Timeout {
+		data.Dialer.Timeout = o.Timeout
 	}
 	s := &Store{
 		mode: o.Invalidation, timeout: o.Timeout, opened: time.Now(),
