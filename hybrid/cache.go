@@ -271,8 +271,8 @@ func (d driver[K, V]) Resume() { d.c.flights.Resume() }
 // (forEver: without end), and whether that is worth a place in the tier.
 func (c *Cache[K, V]) deadline(sent int64, ttl time.Duration) (int64, bool) {
 	if c.half > 0 && ttl != forEver {
-		// A tick more, since it is no end of the value: a read just before half
-		// of the life is over would find nothing to refresh.
+		// A little more, since it is no end of the value: a read just before
+		// half of the life is over would find nothing to refresh.
 		ttl = min(ttl, ttl-c.half+clock.Tick)
 	}
 	return c.localDeadline(sent, ttl)
@@ -285,7 +285,6 @@ func (c *Cache[K, V]) localDeadline(sent int64, life time.Duration) (int64, bool
 	if life == forEver {
 		return clock.Never, c.tier != nil
 	}
-	life -= clock.Tick // the clock of the hits lags behind by as much
 	if int64(life) > clock.Never-sent {
 		return clock.Never, c.tier != nil // the 292 years that the clock can count
 	}

@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -167,12 +168,18 @@ func (c *delayedConn) Write(b []byte) (int, error) {
 	c.taken.Store(true)
 	c.d.later = func() error {
 		defer c.Conn.Close()
-		if _, err := c.Conn.Write(request); err != nil {
+		if _, err := c.Conn.Write(append(request, "PING\r\n"...)); err != nil {
 			return err
 		}
 		c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		_, err := c.Conn.Read(make([]byte, 4096)) // Redis has seen it
-		return err
+		for replies, b := []byte(nil), make([]byte, 4096); !bytes.Contains(replies, []byte("PONG")); { // Redis has done it all
+			n, err := c.Conn.Read(b)
+			if err != nil {
+				return err
+			}
+			replies = append(replies, b[:n]...)
+		}
+		return nil
 	}
 	c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads it finds it broken
 	return 0, errCut

@@ -10,10 +10,14 @@ import (
 	"time"
 )
 
-// Tick is how far a Coarse clock lags behind at the most while the process
-// gets its share of a processor. Deadlines that are compared with a coarse
-// clock are set earlier by it.
-const Tick = 20 * time.Millisecond
+// Tick is how far a Coarse clock lags behind while the process gets its share
+// of a processor. Under load the ticker comes late: Slack is what nobody should
+// ever see. A deadline that is further away than Slack by the coarse clock is
+// still ahead; one that is nearer has to be compared with the exact clock.
+const (
+	Tick  = 20 * time.Millisecond
+	Slack = 10 * Tick
+)
 
 // Never is the deadline of what does not expire.
 const Never = math.MaxInt64

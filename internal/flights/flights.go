@@ -221,7 +221,7 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 		return nil
 	}
 	e := t.tier.Load(key)
-	if e == nil || e.Deadline != clock.Never && t.clock.Now() >= e.Deadline {
+	if e == nil || e.Deadline != clock.Never && t.clock.Now() >= e.Deadline-int64(clock.Slack) && t.clock.Exact() >= e.Deadline {
 		return nil
 	}
 	return e
