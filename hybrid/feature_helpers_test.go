@@ -168,7 +168,7 @@ func (c *delayedConn) Write(b []byte) (int, error) {
 	c.taken.Store(true)
 	c.d.later = func() error {
 		defer c.Conn.Close()
-		if _, err := c.Conn.Write(append(request, "PING\r\n"...)); err != nil {
+		if _, err := c.Conn.Write(append(request, "*1\r\n$4\r\nPING\r\n"...)); err != nil {
 			return err
 		}
 		c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
