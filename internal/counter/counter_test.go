@@ -3,7 +3,11 @@ package counter
 import (
 	"sync"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStripedCountsExactly(t *testing.T) {
 	var c Striped

@@ -8,7 +8,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func shared(t *testing.T, keys int) (a, b *Table) {
 	t.Helper()
