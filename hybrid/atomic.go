@@ -70,7 +70,9 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 	limit, cancel := c.store.bound(ctx)
 	defer cancel()
 	redisKey := c.prefix + keyText(key)
-	raw, err := c.store.client.Do(limit, c.store.client.B().Get().Key(redisKey).Build()).ToString()
+	raw, err := ask1(limit, c.store.client, func() rueidis.Completed {
+		return c.store.client.B().Get().Key(redisKey).Build()
+	}).ToString()
 	found := err == nil
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return v, redisError(err)

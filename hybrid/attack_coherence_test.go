@@ -247,7 +247,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 				wg.Go(func() {
 					for time.Now().Before(pause) {
 						c, cancel := ctx, context.CancelFunc(func() {})
-						if stressTime(t) > 10*time.Second && rand.N(20) == 0 {
+						if rand.N(20) == 0 {
 							c, cancel = context.WithTimeout(ctx, time.Duration(rand.N(2000))*time.Microsecond)
 						}
 						act(ps[i], c, reads)

@@ -116,13 +116,13 @@ func (s *Store) token() string {
 func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) reply[V] {
 	ctx, cancel := c.store.background()
 	defer cancel()
-	b := c.store.client.B()
-	commands := append([]rueidis.Completed{
-		b.Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
-	}, c.readCommands(redisKey)...)
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := c.store.client.DoMulti(ctx, commands...)
+	rs := ask(ctx, c.store.client, func() []rueidis.Completed { // to lay the same token twice does no harm
+		return append([]rueidis.Completed{
+			c.store.client.B().Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
+		}, c.readCommands(redisKey)...)
+	})
 	if err := rs[0].Error(); err != nil {
 		return reply[V]{Err: err}
 	}

@@ -141,7 +141,9 @@ func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(cl rueid
 				return err
 			}
 			step, cancel := c.store.bound(ctx)
-			page, err := cl.Do(step, cl.B().Scan().Cursor(cursor).Match(match).Count(scanCount).Build()).AsScanEntry()
+			page, err := ask1(step, cl, func() rueidis.Completed {
+				return cl.B().Scan().Cursor(cursor).Match(match).Count(scanCount).Build()
+			}).AsScanEntry()
 			cancel()
 			if err != nil {
 				return err

@@ -80,7 +80,7 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 	redisKey := c.prefix + keyText(f.Key())
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := c.store.client.DoMulti(ctx, c.readCommands(redisKey)...)
+	rs := ask(ctx, c.store.client, func() []rueidis.Completed { return c.readCommands(redisKey) })
 	r, ttl := c.decode(rs[0], rs[1], sent)
 	if c.needsRefresh(r, ttl) {
 		c.refresh(ctx, []string{redisKey}, []*reply[V]{&r})
@@ -252,14 +252,18 @@ func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
 	ctx, cancel := c.store.background()
 	defer cancel()
 	keys := make([]string, len(fs))
-	commands := make([]rueidis.Completed, 0, 2*len(fs))
 	for i, f := range fs {
 		keys[i] = c.prefix + keyText(f.Key())
-		commands = append(commands, c.readCommands(keys[i])...)
 	}
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(uint64(len(fs)))
-	rs := c.store.client.DoMulti(ctx, commands...)
+	rs := ask(ctx, c.store.client, func() []rueidis.Completed {
+		commands := make([]rueidis.Completed, 0, 2*len(keys))
+		for _, k := range keys {
+			commands = append(commands, c.readCommands(k)...)
+		}
+		return commands
+	})
 	replies := make([]reply[V], len(fs))
 	var dueKeys []string
 	var due []*reply[V]
@@ -290,7 +294,9 @@ func (c *Cache[K, V]) TTL(ctx context.Context, key K) (time.Duration, error) {
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	ms, err := c.store.client.Do(ctx, c.store.client.B().Pttl().Key(c.prefix+keyText(key)).Build()).AsInt64()
+	ms, err := ask1(ctx, c.store.client, func() rueidis.Completed {
+		return c.store.client.B().Pttl().Key(c.prefix + keyText(key)).Build()
+	}).AsInt64()
 	switch {
 	case err != nil:
 		return 0, c.fail("ttl", key, c.store.reason(ctx, err))

@@ -23,7 +23,8 @@ import (
 type StoreOptions struct {
 	// Client says where Redis is and who we are: addresses, TLS, user and
 	// password, sentinels. It is rueidis' own struct. Reads must go to the
-	// master: SendToReplicas and ReplicaOnly are refused.
+	// master: SendToReplicas and ReplicaOnly are refused. Its retries are not
+	// used: a read that meets a dead connection is sent once more, a write never.
 	Client rueidis.ClientOption
 
 	// Invalidation is the one switch for coherence between processes. The
@@ -117,9 +118,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 
 	data := o.Client
 	data.DisableCache = true // the local tier is ours
-	if data.RetryDelay == nil {
-		data.RetryDelay = retryOnce
-	}
+	data.DisableRetry = true // see ask
 	if data.Dialer.Timeout == 0 || data.Dialer.Timeout > o.Timeout {
 		data.Dialer.Timeout = o.Timeout
 	}
@@ -164,14 +163,25 @@ func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreO
 	return nil
 }
 
-// retryOnce has a read that met a dead connection tried on a new one, and then
-// fail, rather than wait for Redis until the time is over. Writes are never
-// tried again.
-func retryOnce(attempts int, _ rueidis.Completed, _ error) time.Duration {
-	if attempts == 1 {
-		return 0
+// ask sends commands that only read, and those that may be done twice. If they
+// meet a dead connection they are sent once more, on a new one; then they fail,
+// rather than wait for Redis until the time is over. Each attempt has commands
+// of its own: where rueidis sends the same ones again it reuses their memory
+// when they succeed, while the dead connection's writer may still read it.
+func ask(ctx context.Context, client rueidis.Client, commands func() []rueidis.Completed) []rueidis.RedisResult {
+	results := client.DoMulti(ctx, commands()...)
+	for _, r := range results {
+		err := r.NonRedisError()
+		if err != nil && ctx.Err() == nil && !errors.Is(err, rueidis.ErrClosing) && !errors.Is(err, context.DeadlineExceeded) {
+			return client.DoMulti(ctx, commands()...)
+		}
 	}
-	return -1
+	return results
+}
+
+// ask1 is ask for one command.
+func ask1(ctx context.Context, client rueidis.Client, command func() rueidis.Completed) rueidis.RedisResult {
+	return ask(ctx, client, func() []rueidis.Completed { return []rueidis.Completed{command()} })[0]
 }
 
 func (o StoreOptions) validate() error {
@@ -201,7 +211,7 @@ func (s *Store) checkVersion(ctx context.Context, resp2 bool) error {
 	if resp2 {
 		protocol = "2"
 	}
-	hello, err := s.client.Do(ctx, s.client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+	hello, err := ask1(ctx, s.client, func() rueidis.Completed { return s.client.B().Arbitrary("HELLO", protocol).Build() }).AsMap()
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
 		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
 	}
