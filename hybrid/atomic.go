@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/codec"
 )
 
 // The methods of this file change a key at Redis in one atomic step, announce
@@ -77,6 +80,12 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return v, redisError(err)
 	}
+	gaveUp := func() error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ErrConflict, ctx.Err())
+		}
+		return ErrConflict
+	}
 	for pause := minUpdatePause; ; pause = min(2*pause, maxUpdatePause) {
 		var old V
 		if found {
@@ -97,6 +106,9 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 		}
 		m, err := c.script(limit, key, casScript, redisKey, must, raw, data, px(c.life()))
 		if err != nil {
+			if pause > minUpdatePause && limit.Err() != nil && !errors.Is(err, ErrOutcomeUnknown) {
+				return v, gaveUp()
+			}
 			return v, err
 		}
 		a, err := m.ToArray()
@@ -113,10 +125,7 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 		}
 		select {
 		case <-limit.Done():
-			if ctx.Err() != nil {
-				return v, fmt.Errorf("%w: %w", ErrConflict, ctx.Err())
-			}
-			return v, ErrConflict
+			return v, gaveUp()
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
@@ -132,13 +141,14 @@ type Integer interface {
 // sum is read back as a string: a Lua number would round it above 2^53.
 var incrScript = rueidis.NewLuaScript(scriptHead + `
 local now = redis.call('GET', KEYS[1])
-if ARGV[5] ~= '' then
-  local sum = tonumber(now or '0')
-  if sum then
-    sum = sum + tonumber(ARGV[3])
-    if sum < tonumber(ARGV[5]) or sum > tonumber(ARGV[6]) then
-      return redis.error_reply('ERR increment or decrement would overflow the type')
-    end
+if ARGV[5] ~= '' and (not now or string.find(now, '^-?%d+$')) then
+  local old, lowest, highest = tonumber(now or '0'), tonumber(ARGV[5]), tonumber(ARGV[6])
+  if old < lowest or old > highest then
+    return redis.error_reply('ERR value is not an integer of the type')
+  end
+  local sum = old + tonumber(ARGV[3])
+  if sum < lowest or sum > highest then
+    return redis.error_reply('ERR increment or decrement would overflow the type')
   end
 end
 announce()
@@ -167,8 +177,9 @@ func Incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 }
 
 func incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V) (V, error) {
-	lowest, highest, native := bounds[V]()
-	if data, err := c.codec.Append(nil, delta); !native || err != nil || string(data) != decimal(delta) {
+	lowest, highest := bounds[V]()
+	// The longest values, too, since many a form has 0 to 9 in common with decimals.
+	if uint64(highest) > math.MaxInt64 || !decimals(c.codec, delta, lowest, highest) {
 		return c.update(ctx, key, func(old V, _ bool) (V, error) {
 			if sum := old + delta; (delta >= 0) == (sum >= old) {
 				return sum, nil
@@ -176,7 +187,11 @@ func incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 			return 0, ErrOverflow
 		})
 	}
-	m, err := c.script(ctx, key, incrScript, c.prefix+keyText(key), decimal(delta), px(c.life()), lowest, highest)
+	low, high := decimal(lowest), decimal(highest)
+	if uint64(highest) == math.MaxInt64 {
+		low, high = "", "" // Redis' own
+	}
+	m, err := c.script(ctx, key, incrScript, c.prefix+keyText(key), decimal(delta), px(c.life()), low, high)
 	if err != nil {
 		return 0, err
 	}
@@ -187,21 +202,23 @@ func incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 	return c.decodeValue(data)
 }
 
-// bounds returns V's, as the script needs them, and whether INCRBY can count in
-// V at all.
-func bounds[V Integer]() (lowest, highest string, native bool) {
-	bits, signed := 0, ^V(0) < 0
-	for v := ^V(0); v != 0; v <<= 1 { // until all bits are shifted out
-		bits++
+// decimals says whether the codec writes values as INCRBY does.
+func decimals[V Integer](c codec.Codec[V], values ...V) bool {
+	for _, v := range values {
+		if data, err := c.Append(nil, v); err != nil || string(data) != decimal(v) {
+			return false
+		}
 	}
-	switch {
-	case bits == 64:
-		return "", "", signed
-	case signed:
-		return strconv.FormatInt(-1<<(bits-1), 10), strconv.FormatInt(1<<(bits-1)-1, 10), true
-	default:
-		return "0", strconv.FormatInt(1<<bits-1, 10), true
+	return true
+}
+
+func bounds[V Integer]() (lowest, highest V) {
+	if highest = ^V(0); highest > 0 {
+		return 0, highest
 	}
+	for highest = 1; highest<<1+1 > highest; highest = highest<<1 + 1 { // until the sign is hit
+	}
+	return ^highest, highest
 }
 
 func decimal[V Integer](v V) string {
@@ -247,8 +264,8 @@ return now
 // GetAndDelete removes key and returns the value that it had. Of several that
 // try at once one gets it. One round trip.
 //
-// Errors: ErrNotFound, ErrDecode (the key is gone all the same), and those of
-// Set.
+// Errors: ErrNotFound, ErrDecode (bytes that do not decode are gone all the
+// same, what is no string stays), and those of Set.
 func (c *Cache[K, V]) GetAndDelete(ctx context.Context, key K) (v V, err error) {
 	m, err := c.script(ctx, key, takeScript, c.prefix+keyText(key))
 	if err != nil {

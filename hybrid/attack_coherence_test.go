@@ -257,7 +257,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 			}
 		}
 		wg.Go(func() {
-			time.Sleep(rand.N(time.Until(pause) + 1))
+			time.Sleep(rand.N(max(1, time.Until(pause))))
 			switch rand.N(4) {
 			case 0: // a write that is given up and happens all the same
 				redistest.Do(t, admin, "CLIENT", "PAUSE", "4", "WRITE")
