@@ -141,9 +141,10 @@ type Integer interface {
 // sum is read back as a string: a Lua number would round it above 2^53.
 var incrScript = rueidis.NewLuaScript(scriptHead + `
 local now = redis.call('GET', KEYS[1])
-if ARGV[5] ~= '' and (not now or string.find(now, '^-?%d+$')) then
-  local old, lowest, highest = tonumber(now or '0'), tonumber(ARGV[5]), tonumber(ARGV[6])
-  if old < lowest or old > highest then
+if ARGV[5] ~= '' then
+  local old, lowest, highest = 0, tonumber(ARGV[5]), tonumber(ARGV[6])
+  if now then old = string.find(now, '^-?%d+$') and tonumber(now) end
+  if not old or old < lowest or old > highest then
     return redis.error_reply('ERR value is not an integer of the type')
   end
   local sum = old + tonumber(ARGV[3])

@@ -172,9 +172,9 @@ func TestBadFlagsAreNamed(t *testing.T) {
 
 // background starts the demo as a process of its own, in a group of its own,
 // and returns it when its workers are at work.
-func background(t *testing.T, addr string) (cmd *exec.Cmd, errOut *bytes.Buffer, workers []int) {
+func background(t *testing.T, s *redisserver.Server) (cmd *exec.Cmd, errOut *bytes.Buffer, workers []int) {
 	t.Helper()
-	cmd = exec.Command(os.Args[0], "-redis", addr, "-mode", "pubsub", "-workers", "3", "-duration", "30s")
+	cmd = exec.Command(os.Args[0], "-redis", s.Addr, "-mode", "pubsub", "-workers", "3", "-duration", "30s")
 	cmd.Env = append(os.Environ(), "WORKERS_TEST_DEMO=1")
 	errOut = new(bytes.Buffer)
 	cmd.Stderr = errOut
@@ -182,9 +182,12 @@ func background(t *testing.T, addr string) (cmd *exec.Cmd, errOut *bytes.Buffer,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	eventually(t, "three workers", func() bool {
+	admin := redistest.Client(t, s)
+	eventually(t, "three workers that have written their keys", func() bool {
 		workers = children(t, cmd.Process.Pid)
-		return len(workers) == 3
+		m := redistest.Do(t, admin, "DBSIZE")
+		n, err := m.AsInt64()
+		return len(workers) == 3 && err == nil && n >= 1000
 	})
 	return cmd, errOut, workers
 }
@@ -231,7 +234,7 @@ func allGone(t *testing.T, pids []int) {
 
 func TestInterruptLeavesNoWorker(t *testing.T) {
 	s := redistest.Real(t)
-	cmd, errOut, workers := background(t, s.Addr)
+	cmd, errOut, workers := background(t, s)
 	cmd.Process.Signal(os.Interrupt)
 	err := cmd.Wait()
 	if cmd.ProcessState.ExitCode() != exitInterrupted {
@@ -242,7 +245,7 @@ func TestInterruptLeavesNoWorker(t *testing.T) {
 
 func TestKilledParentLeavesNoWorker(t *testing.T) {
 	s := redistest.Real(t)
-	cmd, _, workers := background(t, s.Addr)
+	cmd, _, workers := background(t, s)
 	cmd.Process.Kill()
 	cmd.Wait()
 	allGone(t, workers)
@@ -250,7 +253,7 @@ func TestKilledParentLeavesNoWorker(t *testing.T) {
 
 func TestDeadWorkerFailsTheRunAndShowsItsLog(t *testing.T) {
 	s := redistest.Real(t)
-	cmd, errOut, workers := background(t, s.Addr)
+	cmd, errOut, workers := background(t, s)
 	syscall.Kill(workers[1], syscall.SIGABRT) // the Go runtime logs its stacks
 	cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errOut.String(), "died") || !strings.Contains(errOut.String(), "goroutine") {
