@@ -49,7 +49,9 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, op string, key K, load func
 	if err := c.store.ready(ctx); err != nil {
 		return zero, c.fail(op, key, err)
 	}
-	return c.loaded(ctx, op, key, c.startLoad(ctx, key, load))
+	f := c.startLoad(ctx, key, load)
+	c.store.at(loadIsJoined, c.prefix, keyText(key))
+	return c.loaded(ctx, op, key, f)
 }
 
 // startLoad joins or opens a load of key.

@@ -546,6 +546,12 @@ func TestOneLoadAKeyWithoutRedis(t *testing.T) {
 		if mode == invalidate.PubSub {
 			p.awaitStatus(t, invalidate.Cut)
 		}
+		var joined atomic.Int64
+		p.store.hook = func(place, _ string) {
+			if place == loadIsJoined {
+				joined.Add(1)
+			}
+		}
 		l := newHeldLoader("v")
 		var wg sync.WaitGroup
 		for range 10 {
@@ -556,10 +562,7 @@ func TestOneLoadAKeyWithoutRedis(t *testing.T) {
 			})
 		}
 		<-l.inside
-		eventually(t, "all have come", func() bool { return p.Stats().Misses == 10 })
-		// Each has asked Redis in vain before it comes to the load.
-		p.Get(ctx, "k")
-		p.Get(ctx, "k")
+		eventually(t, "all have come", func() bool { return joined.Load() == 10 })
 		close(l.open)
 		wg.Wait()
 		if n := l.calls.Load(); n != 1 {

@@ -77,6 +77,7 @@ const (
 	afterReadReply   = "a fill has its reply, and has not ended"
 	beforeWriteSend  = "a write is open, and was not sent"
 	afterWriteReply  = "a write has its reply, and has not ended"
+	loadIsJoined     = "a caller has opened or joined a load"
 	beforeWriteBack  = "a loader has returned, and nothing was written back"
 	afterTokenIsLaid = "a load's token is laid, and the loader has not begun"
 )

@@ -308,7 +308,7 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	}
 	f = &Flight[K, V]{key: key, load: load, send: send, done: make(chan struct{})}
 	if l.sent != nil {
-		l.detach() // what is asked for behind it must not be answered by what it leaves
+		l.sent.attached = false // what is asked for behind it must not be answered by what it leaves
 		l.next = f
 		return f, false
 	}

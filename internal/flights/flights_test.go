@@ -339,6 +339,40 @@ func TestOvertakenLoadEntersNoTier(t *testing.T) {
 	load.Wait(background)
 }
 
+// A load that could not ask Redis is shared, with those that came before that
+// was known, too; not with those behind a write of this process.
+func TestSharedLoadAnswersAllBehindIt(t *testing.T) {
+	for _, overtaken := range []bool{false, true} {
+		b := newBench(t)
+		b.Cut() // loads are born detached
+		entered, release, loads := make(chan struct{}), make(chan struct{}), make(chan int, 2)
+		first := b.Load(k, func(*Flight[string, int]) Reply[int] {
+			loads <- 1
+			close(entered)
+			<-release
+			return Reply[int]{Value: 1}
+		})
+		<-entered
+		second := b.Load(k, func(*Flight[string, int]) Reply[int] { loads <- 2; return Reply[int]{Value: 2} })
+		want := 1
+		if overtaken {
+			want = 2
+			b.EndWrite(b.BeginWrite(k, 0, nil), true, Reply[int]{})
+		}
+		b.Share(first)
+		if third := b.Load(k, nil); overtaken == (third == first) {
+			t.Errorf("overtaken %v: a third caller got the first load: %v", overtaken, third == first)
+		}
+		close(release)
+		if r := second.Wait(background); r.Value != want {
+			t.Errorf("overtaken %v: the second caller got %+v, want %d", overtaken, r, want)
+		}
+		if n := len(loads); n != want {
+			t.Errorf("overtaken %v: %d loads, want %d", overtaken, n, want)
+		}
+	}
+}
+
 func TestPanicAndGoexitAnswerAllWhoWait(t *testing.T) {
 	b := newBench(t)
 	var p *PanicError
