@@ -258,6 +258,9 @@ func TestH10_FlightsDuringAnOwnClearAreNotKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, k := range []string{"read", "written", "loaded"} {
+			if v := a.local(k); v != "" {
+				t.Errorf("%v: half cleared, and the local tier holds %q for what was %s", mode, v, k)
+			}
 			redistest.Do(t, admin, "DEL", "n:"+k) // as a batch of the clear does
 		}
 		a.flights.EndClear()
@@ -267,6 +270,36 @@ func TestH10_FlightsDuringAnOwnClearAreNotKept(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a Clear sends: each batch with its announcement behind it in one
+// transaction, and one more announcement at the end.
+func TestH10_BatchAndAnnouncementAreOneTransaction(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
+		r := new(recorder)
+		a := joinAs(t, s, invalidate.PubSub, Options[string, string]{}, func(o *StoreOptions) { o.Client.DialCtxFn = r.dial })
+		many := make(map[string]string)
+		for i := range 3000 {
+			many[key(i)] = "v"
+		}
+		a.must(t, a.SetMany(ctx, many))
+		r.take()
+		a.must(t, a.Clear(ctx))
+		shape := []string{""} // without repetitions
+		for _, c := range r.take() {
+			switch name := strings.ToUpper(c[0]); name {
+			case "MULTI", "UNLINK", "PUBLISH", "EXEC":
+				if name != "UNLINK" || shape[len(shape)-1] != name {
+					shape = append(shape, name)
+				}
+			}
+		}
+		got := strings.Join(shape[1:], " ")
+		got = strings.ReplaceAll(got, "MULTI UNLINK PUBLISH EXEC", "batch")
+		if batches := strings.Count(got, "batch "); got != strings.Repeat("batch ", max(batches, 1))+"PUBLISH" {
+			t.Errorf("Clear sent %s", got)
+		}
+	})
 }
 
 // A Clear that is cut off after any byte: what is gone was announced.

@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -190,6 +191,47 @@ func (c *delayedConn) Close() error {
 		return nil
 	}
 	return c.Conn.Close()
+}
+
+// A recorder is a dialer that remembers what is sent, on all its connections
+// in one. It is for a caller that waits for each reply.
+type recorder struct {
+	mu   sync.Mutex
+	sent bytes.Buffer
+}
+
+type recordedConn struct {
+	net.Conn
+	r *recorder
+}
+
+func (r *recorder) dial(ctx context.Context, addr string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return recordedConn{conn, r}, nil
+}
+
+func (c recordedConn) Write(b []byte) (int, error) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	c.r.sent.Write(b)
+	return c.Conn.Write(b)
+}
+
+// take returns the commands that were sent since it was last called.
+func (r *recorder) take() (commands [][]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for in := bufio.NewReader(&r.sent); ; {
+		command, err := readCommand(in)
+		if err != nil {
+			r.sent.Reset()
+			return commands
+		}
+		commands = append(commands, command)
+	}
 }
 
 func repeat(n int, f func(i int)) {

@@ -23,6 +23,7 @@ func TestH24_HotKeyLivesAtAFewRefreshesAFleet(t *testing.T) {
 	}
 	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)
 			o := Options[string, int]{TTL: ttl, RefreshTTLOnGet: true}
