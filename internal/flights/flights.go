@@ -293,10 +293,10 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	if s.closed {
 		return answered[K](Reply[V]{Err: ErrClosed}), false
 	}
-	if what != freshFill {
-		if e := t.entry(key, load); e != nil { // it came between the caller's miss and here
-			return answered[K](replyOf(e)), false
-		}
+	if what == freshFill {
+		t.remove(key) // older than what is asked for: no fill under way may fall back to it
+	} else if e := t.entry(key, load); e != nil { // it came between the caller's miss and here
+		return answered[K](replyOf(e)), false
 	}
 	ks := s.state(key)
 	l := ks.lane(load)
