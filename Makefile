@@ -7,7 +7,7 @@ GOTEST = go test $(if $(RACE),-race) -timeout 10m
 
 .PHONY: help
 help: ## print this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: ## worker processes that share Redis: stale reads with and without invalidation
@@ -22,6 +22,10 @@ test: redis-server ## all tests, on a real redis-server (installed where it can 
 		$(GOTEST) -v $(PACKAGES) >.test.log 2>&1; code=$$?; \
 		grep -E '^(ok|FAIL|---? FAIL|panic)|--- SKIP' .test.log; rm -f .test.log; exit $$code; \
 	fi
+
+.PHONY: test-386
+test-386: redis-server ## the library's tests where an int has 32 bits
+	GOARCH=386 go test -timeout 10m ./...
 
 .PHONY: redis-server
 redis-server: ## install redis-server, unless it is there

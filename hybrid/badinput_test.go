@@ -366,7 +366,7 @@ func TestNewSaysWhatIsWrongWithItsOptions(t *testing.T) {
 	}
 	for name, o := range map[string]options{
 		"zero": {}, "least": {TTL: time.Millisecond, LocalTTL: time.Millisecond, LocalSize: 1}, "no cap": {LocalTTL: -1},
-		"most": {TTL: math.MaxInt64, LocalTTL: math.MaxInt64, LocalSize: math.MaxInt}, "jitter": {TTL: time.Second, TTLJitter: 1},
+		"most": {TTL: math.MaxInt, LocalTTL: math.MaxInt, LocalSize: math.MaxInt}, "jitter": {TTL: time.Second, TTLJitter: 1},
 	} {
 		c, err := New(st, "good "+name, o)
 		if err != nil {

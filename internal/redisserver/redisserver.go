@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -86,10 +85,7 @@ func start(args []string) (*Server, error) {
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	// A terminal's Ctrl-C goes to the whole process group: the server must
-	// outlive its users' last commands, so it gets a group of its own.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(s.cmd.SysProcAttr)
+	s.cmd.SysProcAttr = ofItsOwn()
 	if err := s.cmd.Start(); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("redisserver: start %s: %w", bin, err)
@@ -179,8 +175,7 @@ func (s *Server) Close() error {
 			s.embedded.Close()
 			return
 		}
-		s.cmd.Process.Signal(syscall.SIGCONT) // a stopped process takes no SIGTERM
-		s.cmd.Process.Signal(syscall.SIGTERM)
+		terminate(s.cmd.Process)
 		select {
 		case <-s.exited:
 		case <-time.After(3 * time.Second):

@@ -1,0 +1,137 @@
+package lru
+
+import (
+	"iter"
+	"sync"
+
+	"github.com/flipcache/flipcache/internal/bounded"
+)
+
+// Locked is an LRU container that any number of goroutines may use at once. Its
+// capacity holds at every moment, and no method calls out while it is locked.
+type Locked[K comparable, V any] struct {
+	mu sync.Mutex // guards q
+	q  *bounded.Queue[K, V]
+
+	onEvict func(K, V, Reason)
+}
+
+// NewLocked returns an empty Locked, or an error where o.Capacity is below 1.
+func NewLocked[K comparable, V any](o Options[K, V]) (*Locked[K, V], error) {
+	q, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	return &Locked[K, V]{q: q, onEvict: o.OnEvict}, nil
+}
+
+// Get returns the value of key, and makes its entry the youngest.
+func (c *Locked[K, V]) Get(key K) (value V, found bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Get(key, true)
+}
+
+// Peek returns the value of key, and leaves its entry where it is.
+func (c *Locked[K, V]) Peek(key K) (value V, found bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Get(key, false)
+}
+
+// Contains reports whether key is there, and leaves its entry where it is.
+func (c *Locked[K, V]) Contains(key K) bool {
+	_, found := c.Peek(key)
+	return found
+}
+
+// Set sets the value of key, makes its entry the youngest, and returns the value
+// that it replaced. Where a new key finds the container full, the oldest entry
+// is evicted. A key that is not equal to itself (a NaN) is evicted at once.
+func (c *Locked[K, V]) Set(key K, value V) (old V, replaced bool) {
+	old, replaced, out, evicted := c.set(key, value)
+	if evicted {
+		c.onEvict(out.Key, out.Value, Evicted)
+	}
+	return old, replaced
+}
+
+func (c *Locked[K, V]) set(key K, value V) (V, bool, bounded.Entry[K, V], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Set(key, value, true)
+}
+
+// Delete takes the entry of key out, and reports whether there was one.
+func (c *Locked[K, V]) Delete(key K) bool {
+	e, found := c.remove(key)
+	if found {
+		c.onEvict(e.Key, e.Value, Deleted)
+	}
+	return found
+}
+
+func (c *Locked[K, V]) remove(key K) (bounded.Entry[K, V], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Delete(key)
+}
+
+// Clear takes all entries out at once; OnEvict hears of them oldest first.
+func (c *Locked[K, V]) Clear() {
+	c.mu.Lock()
+	all := c.q.Entries()
+	c.q.Clear()
+	c.mu.Unlock()
+	for _, e := range all {
+		c.onEvict(e.Key, e.Value, Cleared)
+	}
+}
+
+// Oldest returns the entry that was not used for longest, the next to be
+// evicted, and leaves it where it is.
+func (c *Locked[K, V]) Oldest() (key K, value V, found bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, found := c.q.Oldest()
+	return e.Key, e.Value, found
+}
+
+// Len returns the number of entries, at most Cap.
+func (c *Locked[K, V]) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Len()
+}
+
+// Cap returns the capacity.
+func (c *Locked[K, V]) Cap() int { return c.q.Cap() }
+
+// All ranges over the entries as they are when the loop begins, oldest first,
+// and leaves them where they are. The loop may call any method, and so may
+// others while it runs.
+func (c *Locked[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		c.mu.Lock()
+		all := c.q.Entries()
+		c.mu.Unlock()
+		for _, e := range all {
+			if !yield(e.Key, e.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Keys ranges over the keys as they are when the loop begins, oldest first, and
+// leaves them where they are. The loop may call any method, and so may others
+// while it runs.
+func (c *Locked[K, V]) Keys() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for key := range c.All() {
+			if !yield(key) {
+				return
+			}
+		}
+	}
+}
