@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/flipcache/flipcache v0.0.0
+	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/redis/rueidis v1.0.79
 	go.uber.org/goleak v1.3.0
 )

@@ -11,18 +11,19 @@ import (
 // capacity holds at every moment, and no method calls out while it is locked.
 type Locked[K comparable, V any] struct {
 	mu sync.Mutex // guards q
-	q  *bounded.Queue[K, V]
+	q  bounded.Queue[K, V]
 
 	onEvict func(K, V, Reason)
 }
 
 // NewLocked returns an empty Locked, or an error where o.Capacity is below 1.
 func NewLocked[K comparable, V any](o Options[K, V]) (*Locked[K, V], error) {
-	q, err := o.open()
-	if err != nil {
+	c := new(Locked[K, V])
+	var err error
+	if c.onEvict, err = o.open(&c.q); err != nil {
 		return nil, err
 	}
-	return &Locked[K, V]{q: q, onEvict: o.OnEvict}, nil
+	return c, nil
 }
 
 // Get returns the value of key, and makes its entry the youngest.

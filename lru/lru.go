@@ -46,32 +46,33 @@ func (r Reason) String() string {
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
 
-// open checks o and makes what it asks for.
-func (o *Options[K, V]) open() (*bounded.Queue[K, V], error) {
-	q, err := bounded.New[K, V](o.Capacity)
-	if err != nil {
+// open makes q what o asks for, and returns what to call for each entry that
+// leaves.
+func (o Options[K, V]) open(q *bounded.Queue[K, V]) (func(K, V, Reason), error) {
+	if err := q.Open(o.Capacity); err != nil {
 		return nil, fmt.Errorf("lru: %w", err)
 	}
 	if o.OnEvict == nil {
-		o.OnEvict = func(K, V, Reason) {}
+		return func(K, V, Reason) {}, nil
 	}
-	return q, nil
+	return o.OnEvict, nil
 }
 
 // Cache is an LRU container for one goroutine. Not safe for concurrent use:
 // that is [Locked].
 type Cache[K comparable, V any] struct {
-	q       *bounded.Queue[K, V]
+	q       bounded.Queue[K, V]
 	onEvict func(K, V, Reason)
 }
 
 // New returns an empty Cache, or an error where o.Capacity is below 1.
 func New[K comparable, V any](o Options[K, V]) (*Cache[K, V], error) {
-	q, err := o.open()
-	if err != nil {
+	c := new(Cache[K, V])
+	var err error
+	if c.onEvict, err = o.open(&c.q); err != nil {
 		return nil, err
 	}
-	return &Cache[K, V]{q, o.OnEvict}, nil
+	return c, nil
 }
 
 // Get returns the value of key, and makes its entry the youngest.

@@ -7,13 +7,13 @@ import "fmt"
 
 // An Entry is a key and its value.
 type Entry[K comparable, V any] struct {
+	Value V // beside the links of a node: a hit needs these and not the key
 	Key   K
-	Value V
 }
 
 // A Queue maps keys to values, and its entries stand in a line. Nothing but
-// Clear and Entries takes longer the more there are. Not safe for concurrent
-// use.
+// Clear and Entries takes longer the more there are. Open it first; do not copy
+// it. Not safe for concurrent use.
 type Queue[K comparable, V any] struct {
 	m    map[K]*node[K, V]
 	line node[K, V] // a ring through a sentinel: line.next is the oldest, line.prev the youngest
@@ -25,15 +25,15 @@ type node[K comparable, V any] struct {
 	Entry[K, V]
 }
 
-// New returns an empty queue, or an error where capacity is below 1. Memory
-// grows with what is in it, not with capacity.
-func New[K comparable, V any](capacity int) (*Queue[K, V], error) {
+// Open makes q an empty queue, or returns an error where capacity is below 1.
+// Memory grows with what is in it, not with capacity.
+func (q *Queue[K, V]) Open(capacity int) error {
 	if capacity < 1 {
-		return nil, fmt.Errorf("capacity %d is below 1: set Options.Capacity", capacity)
+		return fmt.Errorf("capacity %d is below 1: set Options.Capacity", capacity)
 	}
-	q := &Queue[K, V]{cap: capacity}
+	q.cap = capacity
 	q.Clear()
-	return q, nil
+	return nil
 }
 
 // Len returns the number of entries, at most Cap.
@@ -69,7 +69,7 @@ func (q *Queue[K, V]) Set(key K, value V, renew bool) (old V, replaced bool, out
 		return old, true, out, false
 	}
 	if key != key {
-		return old, false, Entry[K, V]{key, value}, true
+		return old, false, Entry[K, V]{value, key}, true
 	}
 	var n *node[K, V]
 	if len(q.m) < q.cap {
@@ -79,7 +79,7 @@ func (q *Queue[K, V]) Set(key K, value V, renew bool) (old V, replaced bool, out
 		out, evicted = n.Entry, true
 		q.remove(n)
 	}
-	n.Entry = Entry[K, V]{key, value}
+	n.Entry = Entry[K, V]{value, key}
 	q.m[key] = n
 	q.push(n)
 	return old, false, out, evicted
