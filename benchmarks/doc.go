@@ -7,6 +7,7 @@
 //	hit_test.go        a read from the local tier, beside a Go map
 //	set_test.go        a write with its announcement, beside the same bytes sent by hand
 //	miss_test.go       a read from Redis, beside GET and [GET][PTTL]
+//	containers_test.go lru and fifo, beside golang-lru
 //	original_test.go   the Python package's own benchmark, redone
 //	delivery_test.go   how long until another process has dropped its copy
 //

@@ -8,15 +8,14 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"log"
+	"io"
 	"time"
 
 	"github.com/redis/rueidis"
 
+	"github.com/flipcache/flipcache/examples/internal/start"
 	"github.com/flipcache/flipcache/hybrid"
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -26,23 +25,7 @@ type Profile struct {
 	Hits int    `json:"hits"`
 }
 
-func main() {
-	addr := flag.String("redis", "", "host:port of Redis; empty: start a server for the example")
-	flag.Parse()
-	client := rueidis.ClientOption{InitAddress: []string{*addr}}
-	if *addr == "" {
-		s, err := redisserver.Any()
-		if err != nil {
-			log.Fatal(err)
-		}
-		defer s.Close()
-		fmt.Println("server:", s.Kind)
-		client = s.ClientOption()
-	}
-	if err := run(context.Background(), client); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { start.Main(run) }
 
 // open is what each process of the service does once.
 func open(ctx context.Context, client rueidis.ClientOption) (*hybrid.Store, *hybrid.Cache[string, Profile], error) {
@@ -62,7 +45,7 @@ func open(ctx context.Context, client rueidis.ClientOption) (*hybrid.Store, *hyb
 	return store, profiles, nil
 }
 
-func run(ctx context.Context, client rueidis.ClientOption) error {
+func run(ctx context.Context, client rueidis.ClientOption, out io.Writer) error {
 	// Two processes of the service; here both are in this one.
 	storeA, profilesA, err := open(ctx, client)
 	if err != nil {
@@ -79,7 +62,7 @@ func run(ctx context.Context, client rueidis.ClientOption) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("first sight:      %+v\n", p)
+	fmt.Fprintf(out, "first sight:      %+v\n", p)
 
 	// Read, change and write back would lose counts between the two. Update
 	// makes the change at Redis.
@@ -104,7 +87,7 @@ func run(ctx context.Context, client rueidis.ClientOption) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("after 2x100 hits: %+v\n", p)
+	fmt.Fprintf(out, "after 2x100 hits: %+v\n", p)
 
 	began := time.Now()
 	const reads = 100_000
@@ -113,12 +96,12 @@ func run(ctx context.Context, client rueidis.ClientOption) error {
 			return err
 		}
 	}
-	fmt.Printf("a local read:     %v\n", time.Since(began)/reads)
+	fmt.Fprintf(out, "a local read:     %v\n", time.Since(began)/reads)
 	ttl, err := profilesB.TTL(ctx, "ada")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("lives for:        %v\n", ttl.Round(time.Minute))
+	fmt.Fprintf(out, "lives for:        %v\n", ttl.Round(time.Minute))
 	return nil
 }
 
