@@ -14,7 +14,7 @@ demo: ## worker processes that share Redis: stale reads with and without invalid
 	go run ./examples/workers
 
 .PHONY: test
-test: redis-server ## all tests, on a real redis-server (installed where it can be)
+test: redis-server python-redis ## all tests, on a real redis-server (installed where it can be)
 	@if command -v redis-server >/dev/null; then \
 		$(GOTEST) $(PACKAGES); \
 	else \
@@ -41,6 +41,14 @@ redis-server: ## install redis-server, unless it is there
 		echo "redis-server is not installed, and cannot be from here."; \
 		echo "Install it by hand: apt-get install redis-server, brew install redis, or see redis.io/docs/install."; \
 	}
+
+# One test has a Python process share keys and values; without it, it is skipped.
+.PHONY: python-redis
+python-redis:
+	@/usr/bin/python3 -c 'import redis' 2>/dev/null || { \
+		command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-redis >/dev/null; \
+	} || echo "no python3 with the module redis: TestPythonProcessSharesKeysAndValues is skipped"
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck, in every module

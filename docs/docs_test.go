@@ -2,6 +2,9 @@
 package docs
 
 import (
+	"go/doc/comment"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Every Go block of the README and of this folder stands, line by line, in a
-// file that is compiled and run.
+// Every Go block of the README, of this folder and of comments stands, line by
+// line, in a file that is compiled and run.
 func TestGoBlocksAreTestedCode(t *testing.T) {
 	var sources []string
 	walk(t, "..", ".go", func(path, text string) { sources = append(sources, normal(text)) })
@@ -46,6 +49,19 @@ func TestGoBlocksAreTestedCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("README.md", string(readme))
+	walk(t, "..", ".go", func(path, text string) {
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, group := range f.Comments {
+			for _, block := range new(comment.Parser).Parse(group.Text()).Content {
+				if code, ok := block.(*comment.Code); ok && strings.Contains(code.Text, ":=") {
+					check(path, "```go\n"+code.Text+"```")
+				}
+			}
+		}
+	})
 	if blocks == 0 {
 		t.Error("no Go block was found: is the test blind?")
 	}

@@ -8,12 +8,22 @@
 // option decides what a local read may return:
 //
 //	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-//		Client:       rueidis.ClientOption{InitAddress: []string{"127.0.0.1:6379"}},
-//		Invalidation: invalidate.PubSub,
+//		Client:       client,           // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
+//		Invalidation: invalidate.PubSub, // the one switch
 //	})
-//	users, err := hybrid.New[string, User](store, "users", hybrid.Options[string, User]{TTL: time.Hour})
-//	err = users.Set(ctx, "42", user)
-//	user, err = users.Get(ctx, "42") // from this process's memory
+//	if err != nil {
+//		fmt.Println(err)
+//		return
+//	}
+//	defer store.Close()
+//
+//	users, err := hybrid.New(store, "users", hybrid.Options[string, User]{TTL: time.Hour})
+//	if err != nil {
+//		fmt.Println(err)
+//		return
+//	}
+//	users.Set(ctx, "42", User{Name: "Ada"}) // one round trip; all other processes drop their copy
+//	user, err := users.Get(ctx, "42")       // from this process's memory
 //
 // With [invalidate.Off] a local read may be as old as Options.LocalTTL. With
 // [invalidate.PubSub] every write through this library, in any process, drops

@@ -14,10 +14,11 @@ import (
 
 func Example() {
 	type User struct{ Name string }
+	client := rueidis.ClientOption{InitAddress: []string{hybrid.ExampleAddr}, ForceSingleClient: true} // the test's own server
 	ctx := context.Background()
 
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-		Client:       rueidis.ClientOption{InitAddress: []string{hybrid.ExampleAddr}, ForceSingleClient: true},
+		Client:       client,           // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
 		Invalidation: invalidate.PubSub, // the one switch
 	})
 	if err != nil {

@@ -1,10 +1,8 @@
 // Package hybridtest gives the tests of those who use package hybrid a Store,
 // with no Redis to install:
 //
-//	func TestPrices(t *testing.T) {
-//		prices := NewPrices(hybridtest.NewStore(t))
-//		...
-//	}
+//	store := hybridtest.NewStore(t)
+//	prices, err := hybrid.New(store, "prices", hybrid.Options[string, int]{})
 //
 // The Store works on a miniredis inside the test's process, which ends with the
 // test. TTLs pass there as they do elsewhere, in steps of 100 ms. To see what
