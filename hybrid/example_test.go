@@ -18,7 +18,7 @@ func Example() {
 	ctx := context.Background()
 
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-		Client:       client,           // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
+		Client:       client,            // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
 		Invalidation: invalidate.PubSub, // the one switch
 	})
 	if err != nil {
