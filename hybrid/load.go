@@ -134,7 +134,8 @@ func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) 
 
 // storeScript writes a loaded value back. ARGV[3] is the load's token. ARGV[4]
 // says what the load saw under the key: 'none', 'bytes' (those of ARGV[5]) or
-// 'other' (no string). ARGV[6] is the value, ARGV[7] its life in ms or ”.
+// 'other' (no string). ARGV[6] is the value, ARGV[7] its life in ms, empty for no
+// end.
 // It returns 1 if it was stored, else 0 with what the key holds and its life.
 var storeScript = rueidis.NewLuaScript(scriptHead + `
 local kind = redis.call('TYPE', KEYS[1]).ok

@@ -99,9 +99,14 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
+	return writeError(c.store.client.Do(ctx, c.announceAll(c.store.client)).Error())
+}
+
+// announceAll is the command that tells of a change of any key.
+func (c *Cache[K, V]) announceAll(cl rueidis.Client) rueidis.Completed {
 	c.counters.sent.Add(1)
 	message := rueidis.BinaryString(invalidate.AppendAll(nil, c.store.stream.Sender()))
-	return writeError(c.store.client.Do(ctx, c.store.client.B().Publish().Channel(c.channel).Message(message).Build()).Error())
+	return cl.B().Publish().Channel(c.channel).Message(message).Build()
 }
 
 // unlink removes what one step of a scan brought, in one step with a message
@@ -118,10 +123,8 @@ func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []stri
 	for _, k := range keys {
 		commands = append(commands, b.Unlink().Key(k).Build())
 	}
-	if s := c.store.stream; s != nil {
-		c.counters.sent.Add(1)
-		message := rueidis.BinaryString(invalidate.AppendAll(nil, s.Sender()))
-		commands = append(commands, b.Publish().Channel(c.channel).Message(message).Build())
+	if c.store.stream != nil {
+		commands = append(commands, c.announceAll(cl))
 	}
 	for _, r := range cl.DoMulti(ctx, append(commands, b.Exec().Build())...) {
 		if err := r.Error(); err != nil {
