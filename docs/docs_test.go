@@ -67,12 +67,12 @@ func TestGoBlocksAreTestedCode(t *testing.T) {
 	}
 }
 
-// normal drops indentation and empty lines, which differ between a document and
-// a function's body.
+// normal drops indentation, alignment and empty lines, which differ between a
+// document and a function's body.
 func normal(s string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {
-		if line = strings.TrimSpace(line); line != "" {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
 			b.WriteString(line)
 			b.WriteByte('\n')
 		}

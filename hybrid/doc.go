@@ -8,7 +8,7 @@
 // option decides what a local read may return:
 //
 //	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-//		Client:       client,           // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
+//		Client:       client, // rueidis.ClientOption{InitAddress: []string{"localhost:6379"}}
 //		Invalidation: invalidate.PubSub, // the one switch
 //	})
 //	if err != nil {
