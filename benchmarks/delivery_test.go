@@ -90,6 +90,7 @@ func BenchmarkDelivery(b *testing.B) {
 type stopwatch struct{ heard chan<- time.Time }
 
 func (s stopwatch) Drop(string, uint64, bool) { s.heard <- time.Now() }
+func (s stopwatch) Push(string)               {}
 func (s stopwatch) DropAll()                  {}
 func (s stopwatch) Cut()                      {}
 func (s stopwatch) Resume()                   {}

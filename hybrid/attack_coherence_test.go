@@ -53,10 +53,16 @@ func stressTime(t *testing.T) time.Duration {
 // R57: what one process does to a key, by whatever method, the others know as
 // soon as it is delivered.
 func TestEveryWritingMethodIsHeardByOtherProcesses(t *testing.T) {
+	for _, mode := range []invalidate.Mode{invalidate.PubSub, invalidate.Tracking} {
+		t.Run(mode.String(), func(t *testing.T) { everyWritingMethodIsHeard(t, mode) })
+	}
+}
+
+func everyWritingMethodIsHeard(t *testing.T, mode invalidate.Mode) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	a, b := join(t, s, invalidate.PubSub), join(t, s, invalidate.PubSub)
-	quiet := join(t, s, invalidate.PubSub, func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true })
+	a, b := join(t, s, mode), join(t, s, mode)
+	quiet := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true })
 	heard := newMark(t, b)
 	many := make(map[string]string)
 	var names []string
@@ -98,6 +104,7 @@ func TestEveryWritingMethodIsHeardByOtherProcesses(t *testing.T) {
 				for _, k := range test.keys {
 					redistest.Do(t, admin, "SET", "n:"+k, "old")
 				}
+				heard.await(t, admin)
 				b.flights.DropAll()
 				if m, err := b.GetMany(ctx, test.keys); err != nil || len(m) != len(test.keys) {
 					t.Fatal(len(m), err)
@@ -122,7 +129,7 @@ func TestEveryWritingMethodIsHeardByOtherProcesses(t *testing.T) {
 
 // R11: what a process wrote is what it reads.
 func TestAProcessReadsItsOwnWrites(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Real(t)
 			p := join(t, s, mode)
@@ -169,7 +176,7 @@ func TestAProcessReadsItsOwnWrites(t *testing.T) {
 // The value of a key is the number of its write; only one goroutine of the fleet
 // writes a key by number, so numbers in Redis only grow.
 func TestRandomizedFleet(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		for _, kills := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, kills: %v", mode, kills), func(t *testing.T) { randomizedFleet(t, mode, kills) })
 		}
@@ -258,6 +265,9 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 		}
 		wg.Go(func() {
 			time.Sleep(rand.N(max(1, time.Until(pause))))
+			if mode == invalidate.Tracking {
+				foreign(t, admin, random(), random(), next)
+			}
 			switch rand.N(4) {
 			case 0: // a write that is given up and happens all the same
 				redistest.Do(t, admin, "CLIENT", "PAUSE", "4", "WRITE")
@@ -295,14 +305,54 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 	}
 }
 
+// foreign is what a program that knows nothing of this library may do to two
+// keys.
+func foreign(t *testing.T, admin rueidis.Client, k, other string, next func() string) {
+	k, other = "n:"+k, "n:"+other
+	for range rand.N(10) {
+		switch rand.N(12) {
+		case 0, 1, 2:
+			redistest.Do(t, admin, "SET", k, next())
+		case 3:
+			redistest.Do(t, admin, "DEL", k)
+		case 4:
+			redistest.Do(t, admin, "PEXPIRE", k, strconv.Itoa(1+rand.N(50)))
+		case 5:
+			redistest.Do(t, admin, "GETEX", k, "PX", strconv.Itoa(1+rand.N(50)))
+		case 6:
+			redistest.Do(t, admin, "EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", "1", k, next())
+		case 7:
+			if k != other {
+				redistest.Do(t, admin, "COPY", k, other, "REPLACE")
+			}
+		case 8:
+			redistest.Do(t, admin, "MSET", k, next(), other, next())
+		case 9:
+			redistest.Do(t, admin, "APPEND", k, "0")
+		case 10:
+			if rand.N(20) == 0 {
+				redistest.Do(t, admin, []string{"FLUSHALL", "FLUSHDB"}[rand.N(2)])
+			}
+		case 11: // the table of what is tracked overflows
+			redistest.Do(t, admin, "CONFIG", "SET", "tracking-table-max-keys", strconv.Itoa([]int{1, 3, 1_000_000}[rand.N(3)]))
+		}
+	}
+}
+
 // One goroutine of the fleet writes a key, with growing numbers: no reader of
 // one process sees them shrink.
 func TestReadsOfOneProcessNeverStepBack(t *testing.T) {
+	for _, mode := range []invalidate.Mode{invalidate.PubSub, invalidate.Tracking} {
+		t.Run(mode.String(), func(t *testing.T) { readsNeverStepBack(t, mode) })
+	}
+}
+
+func readsNeverStepBack(t *testing.T, mode invalidate.Mode) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
 	var ps []process
 	for range 3 {
-		p := join(t, s, invalidate.PubSub)
+		p := join(t, s, mode)
 		p.store.hook = func(string, string) {
 			if rand.N(100) < 20 {
 				time.Sleep(time.Duration(rand.N(400)) * time.Microsecond)
@@ -357,7 +407,7 @@ func TestReadsOfOneProcessNeverStepBack(t *testing.T) {
 	wg.Go(func() {
 		for time.Now().Before(end) {
 			time.Sleep(time.Duration(rand.N(100)) * time.Millisecond)
-			redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", "pubsub")
+			redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", map[invalidate.Mode]string{invalidate.PubSub: "pubsub", invalidate.Tracking: "normal"}[mode])
 		}
 	})
 	wg.Wait()
@@ -366,7 +416,7 @@ func TestReadsOfOneProcessNeverStepBack(t *testing.T) {
 // H32: presence is told by Redis' nil only.
 func TestEmptyValueIsAValue(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
-		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 			a, b := join(t, s, mode), join(t, s, mode)
 			a.set(t, "k", "")
 			for name, p := range map[string]process{"writer": a, "reader": b} {

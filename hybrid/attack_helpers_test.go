@@ -18,10 +18,14 @@ import (
 
 // A mark is a tier on a channel of its own of a process' stream: once it has
 // heard a number, the process has heard all that was published before.
-type mark struct{ heard atomic.Uint64 }
+type mark struct {
+	heard atomic.Uint64
+	store *Store
+}
 
 func (m *mark) Drop(_ string, nonce uint64, _ bool) { m.heard.Store(nonce) }
 func (m *mark) DropAll()                            {}
+func (m *mark) Push(string)                         {}
 func (m *mark) Cut()                                {}
 func (m *mark) Resume()                             {}
 
@@ -30,8 +34,8 @@ var lastMark atomic.Uint64
 // newMark has p hear marks; it may be asked for more than once.
 func newMark(t testing.TB, p process) *mark {
 	t.Helper()
-	m := new(mark)
-	if p.store.stream != nil {
+	m := &mark{store: p.store}
+	if p.store.mode == invalidate.PubSub {
 		if err := p.store.stream.Join(ctx, "mark", m); err != nil {
 			t.Fatal(err)
 		}
@@ -43,11 +47,26 @@ func newMark(t testing.TB, p process) *mark {
 // stream is set up anew meanwhile.
 func (m *mark) await(t testing.TB, admin rueidis.Client) {
 	t.Helper()
+	if m.store.mode == invalidate.Tracking {
+		fence(t, m.store)
+		return
+	}
 	first := lastMark.Load() + 1
 	eventually(t, "the stream is drained", func() bool {
 		msg, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, lastMark.Add(1), []string{"mark"})
 		redistest.Do(t, admin, "PUBLISH", invalidate.Channel("mark"), string(msg))
 		return m.heard.Load() >= first
+	})
+}
+
+// fence waits until a Tracking store has heard all that Redis pushed so far:
+// what is asked behind it on the same connection is answered.
+func fence(t testing.TB, st *Store) {
+	t.Helper()
+	eventually(t, "an answer", func() bool {
+		c, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		return st.data.Do(c, st.data.B().Ping().Build()).Error() == nil
 	})
 }
 

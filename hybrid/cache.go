@@ -3,7 +3,10 @@ package hybrid
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/codec"
 	"github.com/flipcache/flipcache/internal/clock"
@@ -24,9 +27,9 @@ type Options[K Key, V any] struct {
 	TTL time.Duration
 
 	// LocalTTL caps the life of a local entry, which never outlives its key in
-	// Redis anyway. 0: 5 minutes; negative: no cap. It bounds what this process
-	// cannot hear of: foreign programs, Redis' own evictions, and with
-	// invalidate.Off every write of another process.
+	// Redis anyway. 0: 5 minutes, and no cap with invalidate.Tracking; negative:
+	// no cap. It bounds what this process cannot hear of: foreign programs, Redis'
+	// own evictions, and with invalidate.Off every write of another process.
 	LocalTTL time.Duration
 
 	// LocalSize bounds the local tier, in entries. 0: 10,000. Memory is taken
@@ -92,9 +95,10 @@ func (c *Cache[K, V]) Fresh() *Cache[K, V] { return &Cache[K, V]{shared: c.share
 // shared is what all views of a cache have in common.
 type shared[K Key, V any] struct {
 	store    *Store
+	data     rueidis.Client // for reads and writes of keys
 	name     string
 	prefix   string // "name:"
-	channel  string // where writes are announced; empty with invalidate.Off
+	channel  string // where writes are announced; empty: nowhere
 	codec    codec.Codec[V]
 	ttl      time.Duration
 	localTTL time.Duration // clock.Never: no cap
@@ -131,11 +135,11 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if s == nil {
 		return nil, optionError("the Store is nil: use what Open returned")
 	}
-	if err := o.complete(); err != nil {
+	if err := o.complete(s.mode); err != nil {
 		return nil, err
 	}
 	c := &Cache[K, V]{shared: &shared[K, V]{
-		store: s, name: name, prefix: name + ":", codec: o.Codec,
+		store: s, data: s.data, name: name, prefix: name + ":", codec: o.Codec,
 		ttl: o.TTL.Truncate(time.Millisecond), jitter: o.TTLJitter, localTTL: o.LocalTTL,
 		negative: o.NegativeTTL, clone: o.Clone,
 	}}
@@ -148,7 +152,11 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if !o.NoLocal {
 		c.tier = tier.New[K, V](o.LocalSize)
 	}
-	c.flights = flights.New(c.tier, s.clock)
+	var lease *atomic.Int64
+	if s.stream != nil {
+		lease = s.stream.Lease()
+	}
+	c.flights = flights.New(c.tier, s.clock, lease)
 
 	s.mu.Lock()
 	if s.closed {
@@ -167,8 +175,11 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		c.flights.Resume()
 		return c, nil
 	}
-	c.channel = invalidate.Channel(name)
+	if s.announces {
+		c.channel = invalidate.Channel(name)
+	}
 	if o.NoLocal {
+		c.data = s.client // nothing to track
 		return c, nil
 	}
 	ctx, cancel := s.bound(s.ctx)
@@ -183,7 +194,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 }
 
 // complete checks the options and puts the defaults in.
-func (o *Options[K, V]) complete() error {
+func (o *Options[K, V]) complete(mode invalidate.Mode) error {
 	var errs []error
 	if o.TTL != 0 {
 		if err := checkTTL("TTL", o.TTL); err != nil {
@@ -191,10 +202,10 @@ func (o *Options[K, V]) complete() error {
 		}
 	}
 	switch {
+	case o.LocalTTL < 0 || o.LocalTTL == 0 && mode == invalidate.Tracking:
+		o.LocalTTL = clock.Never
 	case o.LocalTTL == 0:
 		o.LocalTTL = defaultLocalTTL
-	case o.LocalTTL < 0:
-		o.LocalTTL = clock.Never
 	case o.LocalTTL < minTTL:
 		errs = append(errs, optionError("LocalTTL is %v: use at least %v, 0 for %v, or a negative one for no cap", o.LocalTTL, minTTL, defaultLocalTTL))
 	}
@@ -257,6 +268,13 @@ func (d driver[K, V]) Drop(text string, nonce uint64, own bool) {
 	if !own {
 		d.c.counters.received.Add(1) // what is counted has had its effect
 	}
+}
+
+func (d driver[K, V]) Push(text string) {
+	if key, ok := parseKey[K](text); ok {
+		d.c.flights.Push(key)
+	}
+	d.c.counters.received.Add(1)
 }
 
 func (d driver[K, V]) DropAll() {

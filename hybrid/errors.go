@@ -55,8 +55,7 @@ var (
 	// ErrOverflow: the sum does not fit the value's type. Nothing was written.
 	ErrOverflow = errors.New("the sum does not fit the type")
 
-	// ErrUnsupported: the mode of invalidation is not built yet, or the server
-	// is too old or has no such feature.
+	// ErrUnsupported: the server is too old, or has no such feature.
 	ErrUnsupported = errors.New("not supported")
 
 	// ErrPanic: a loader, a codec or another function of the user's panicked;
@@ -137,6 +136,12 @@ func redisError(err error) error {
 	}
 	if errors.Is(err, rueidis.ErrClosing) || errors.Is(err, invalidate.ErrClosed) || errors.Is(err, flights.ErrClosed) {
 		return ErrClosed
+	}
+	if errors.Is(err, invalidate.ErrNoTracking) {
+		if contains(err.Error(), "NOPERM") {
+			return fmt.Errorf("%w: %w", ErrPermission, err)
+		}
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if p := (*flights.PanicError)(nil); errors.As(err, &p) {
 		return fmt.Errorf("%w: %w", ErrPanic, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/internal/flights"
+	"github.com/flipcache/flipcache/invalidate"
 )
 
 // tokenLife is how long a load may take to have its value stored. It is part of
@@ -120,9 +121,9 @@ func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) 
 	defer cancel()
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := ask(ctx, c.store.client, func() []rueidis.Completed { // to lay the same token twice does no harm
+	rs := ask(ctx, c.data, func() []rueidis.Completed { // to lay the same token twice does no harm
 		return append([]rueidis.Completed{
-			c.store.client.B().Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
+			c.data.B().Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
 		}, c.readCommands(redisKey)...)
 	})
 	if err := rs[0].Error(); err != nil {
@@ -192,6 +193,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 			case stored == 1:
 				keep.Value = c.copied(v)
 				keep.Deadline, keep.Keep = c.deadline(sent, life)
+				keep.Keep = keep.Keep && c.store.mode != invalidate.Tracking // which does not track what was written so
 				return keep, nil
 			case len(a) < 3:
 				return keep, nil

@@ -94,7 +94,7 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	err = c.scan(ctx, globEscape(c.prefix)+"*", func(cl rueidis.Client, keys []string) (bool, error) {
 		return true, c.unlink(ctx, cl, keys)
 	})
-	if err != nil || c.store.stream == nil {
+	if err != nil || c.channel == "" {
 		return err
 	}
 	ctx, cancel := c.store.bound(ctx)
@@ -123,7 +123,7 @@ func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []stri
 	for _, k := range keys {
 		commands = append(commands, b.Unlink().Key(k).Build())
 	}
-	if c.store.stream != nil {
+	if c.channel != "" {
 		commands = append(commands, c.announceAll(cl))
 	}
 	for _, r := range cl.DoMulti(ctx, append(commands, b.Exec().Build())...) {

@@ -80,7 +80,7 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 	redisKey := c.prefix + keyText(f.Key())
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := ask(ctx, c.store.client, func() []rueidis.Completed { return c.readCommands(redisKey) })
+	rs := ask(ctx, c.data, func() []rueidis.Completed { return c.readCommands(redisKey) })
 	r, ttl := c.decode(rs[0], rs[1], sent)
 	if c.needsRefresh(r, ttl) {
 		c.refresh(ctx, []string{redisKey}, []*reply[V]{&r})
@@ -93,7 +93,7 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 // between gets the life of its successor, and the successor is announced; the
 // other way round it would be the successor that is held for too long.
 func (c *Cache[K, V]) readCommands(redisKey string) []rueidis.Completed {
-	b := c.store.client.B()
+	b := c.data.B()
 	return []rueidis.Completed{b.Get().Key(redisKey).Build(), b.Pttl().Key(redisKey).Build()}
 }
 
@@ -257,7 +257,7 @@ func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
 	}
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(uint64(len(fs)))
-	rs := ask(ctx, c.store.client, func() []rueidis.Completed {
+	rs := ask(ctx, c.data, func() []rueidis.Completed {
 		commands := make([]rueidis.Completed, 0, 2*len(keys))
 		for _, k := range keys {
 			commands = append(commands, c.readCommands(k)...)

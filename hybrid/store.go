@@ -31,6 +31,18 @@ type StoreOptions struct {
 	// zero value is invalidate.Off.
 	Invalidation invalidate.Mode
 
+	// MaxStaleness bounds, with invalidate.PubSub or Tracking, how long ago what
+	// a local read returns was replaced, whatever fails: messages, connections,
+	// this process for a while. It is a lease that Redis has to renew, by a small
+	// write every third of it; past its end every read asks Redis. 0: no lease;
+	// else invalidate.MinStaleness to invalidate.MaxMaxStaleness. The clock
+	// stands still on a machine that is suspended whole.
+	MaxStaleness time.Duration
+
+	// Announce has a process with invalidate.Tracking announce its writes, too,
+	// for those of the same caches that are in invalidate.PubSub.
+	Announce bool
+
 	// Timeout bounds each command whose context has no nearer end, and each
 	// attempt to connect. Default 3 s; at least 1 ms.
 	Timeout time.Duration
@@ -49,14 +61,16 @@ const (
 // connections, its stream of invalidations and its clock. A process needs one.
 // Safe for concurrent use.
 type Store struct {
-	client  rueidis.Client
-	mode    invalidate.Mode
-	stream  *invalidate.Stream // nil with invalidate.Off
-	timeout time.Duration
-	clock   *clock.Coarse
-	opened  time.Time
-	id      string        // tells this Store's load tokens from others'
-	tokens  atomic.Uint64 // number of load tokens
+	client    rueidis.Client
+	data      rueidis.Client // for what a tier may hold: with Tracking the stream's, else client
+	mode      invalidate.Mode
+	announces bool               // writes are announced
+	stream    *invalidate.Stream // nil with invalidate.Off
+	timeout   time.Duration
+	clock     *clock.Coarse
+	opened    time.Time
+	id        string        // tells this Store's load tokens from others'
+	tokens    atomic.Uint64 // number of load tokens
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
@@ -124,7 +138,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 		data.Dialer.Timeout = o.Timeout
 	}
 	s := &Store{
-		mode: o.Invalidation, timeout: o.Timeout, opened: time.Now(),
+		mode: o.Invalidation, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout, opened: time.Now(),
 		clock: clock.NewCoarse(), names: make(map[string]bool), id: rand.Text(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -154,12 +168,19 @@ func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreO
 	if err := s.checkVersion(ctx, o.Client.AlwaysRESP2); err != nil {
 		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
 	}
-	if s.mode == invalidate.PubSub {
-		s.stream, err = invalidate.Open(ctx, invalidate.Config{Client: o.Client, Timeout: o.Timeout, Logger: o.Logger})
-		if err != nil {
-			s.stream = nil
-			return fmt.Errorf("listen for invalidations at %s: %w", at, redisError(err))
-		}
+	s.data = s.client
+	if s.mode == invalidate.Off {
+		return nil
+	}
+	s.stream, err = invalidate.Open(ctx, invalidate.Config{
+		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Logger: o.Logger,
+	})
+	if err != nil {
+		s.stream = nil
+		return fmt.Errorf("listen for invalidations at %s, mode %v: %w", at, s.mode, redisError(err))
+	}
+	if tracked := s.stream.Tracked(); tracked != nil {
+		s.data = tracked
 	}
 	return nil
 }
@@ -194,11 +215,23 @@ func (o StoreOptions) validate() error {
 		errs = append(errs, optionError("Client.SendToReplicas and Client.ReplicaOnly: a replica lags behind the invalidations; leave both out"))
 	}
 	switch o.Invalidation {
-	case invalidate.Off, invalidate.PubSub:
+	case invalidate.Off:
+		if o.MaxStaleness != 0 {
+			errs = append(errs, optionError("MaxStaleness is %v although Invalidation is Off: use invalidate.PubSub or invalidate.Tracking, or Options.LocalTTL", o.MaxStaleness))
+		}
+	case invalidate.PubSub:
 	case invalidate.Tracking:
-		errs = append(errs, fmt.Errorf("%w: Invalidation: invalidate.Tracking is not built yet: use invalidate.PubSub", ErrUnsupported))
+		if o.Client.AlwaysRESP2 {
+			errs = append(errs, optionError("Client.AlwaysRESP2 is set although Invalidation is Tracking, which is RESP3: leave it out, or use invalidate.PubSub"))
+		}
 	default:
-		errs = append(errs, optionError("Invalidation: %v: use invalidate.Off or invalidate.PubSub", o.Invalidation))
+		errs = append(errs, optionError("Invalidation: %v: use invalidate.Off, invalidate.PubSub or invalidate.Tracking", o.Invalidation))
+	}
+	if o.MaxStaleness != 0 && (o.MaxStaleness < invalidate.MinStaleness || o.MaxStaleness > invalidate.MaxMaxStaleness) {
+		errs = append(errs, optionError("MaxStaleness is %v: use %v to %v, or 0 for none", o.MaxStaleness, invalidate.MinStaleness, invalidate.MaxMaxStaleness))
+	}
+	if o.Announce && o.Invalidation != invalidate.Tracking {
+		errs = append(errs, optionError("Announce is set although Invalidation is %v: leave it out", o.Invalidation))
 	}
 	if o.Timeout != 0 && o.Timeout < minTimeout {
 		errs = append(errs, optionError("Timeout is %v: use at least %v, or 0 for %v", o.Timeout, minTimeout, defaultTimeout))

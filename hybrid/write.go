@@ -18,6 +18,10 @@ import (
 // forEver is the life of a key without TTL.
 const forEver = time.Duration(clock.Never)
 
+// maxReadBack is the longest value that a write keeps locally with
+// invalidate.Tracking, where it has to be read back to be tracked.
+const maxReadBack = 1 << 10
+
 // maxValue is Redis' default limit of a string (proto-max-bulk-len).
 const maxValue = 512 << 20
 
@@ -86,6 +90,7 @@ type change[K Key, V any] struct {
 	keep     bool          // value enters the tier
 	value    V             // if keep
 	ttl      time.Duration // of value
+	data     string        // with Tracking and keep: value's bytes, which have to be read back
 
 	flight *flights.Write[K, V]
 }
@@ -97,10 +102,15 @@ func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], erro
 	if err != nil {
 		return nil, err
 	}
-	if p.size = len(data); p.keep {
+	p.size = len(data)
+	if c.store.mode == invalidate.Tracking {
+		p.keep = p.keep && p.size <= maxReadBack
+		p.data = data
+	}
+	if p.keep {
 		p.value = c.copied(v)
 	}
-	b := c.store.client.B()
+	b := c.data.B()
 	set := b.Set().Key(redisKey).Value(data)
 	if ttl == forEver {
 		p.commands = append(p.commands, set.Build())
@@ -155,7 +165,7 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 // Errors: those of Set for single keys, joined, each with its key.
 func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 	changes := make([]*change[K, V], 0, len(keys))
-	b := c.store.client.B()
+	b := c.data.B()
 	for _, key := range keys {
 		text := keyText(key)
 		redisKey := c.prefix + text
@@ -197,10 +207,9 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 // write sends changes with their announcement as one step and ends their
 // flights. It returns an error, or nil, for each.
 func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []error {
-	commands, texts := 0, make([]string, len(changes))
+	texts := make([]string, len(changes))
 	for i, p := range changes {
 		texts[i] = p.text
-		commands += len(p.commands)
 	}
 	nonce, messages := c.announcement(texts)
 	errs := make([]error, len(changes))
@@ -222,12 +231,15 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	all := make([]rueidis.Completed, 0, commands)
+	s := step{messages: messages}
 	for _, p := range changes {
-		all = append(all, p.commands...)
+		s.commands = append(s.commands, p.commands...)
+		if p.keep && c.store.mode == invalidate.Tracking {
+			s.before, s.after = c.readBack(s.before, s.after, c.prefix+p.text)
+		}
 	}
 	sent = c.store.clock.Exact()
-	replies, err := c.transact(ctx, all, messages)
+	replies, after, err := c.transact(ctx, s)
 	c.store.at(afterWriteReply, c.prefix, texts[0])
 	for i, p := range changes {
 		errs[i] = err
@@ -236,6 +248,11 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 				errs[i] = writeError(replies[0].Error())
 				replies = replies[1:]
 			}
+		}
+		if p.keep && c.store.mode == invalidate.Tracking {
+			now, err := after[0].ToString()
+			p.keep = err == nil && now == p.data
+			after = after[1:]
 		}
 	}
 	c.counters.writes.Add(uint64(len(changes)))
@@ -253,13 +270,15 @@ func nonceOf(base uint64, i int) uint64 {
 // announcement returns the messages that tell of a change of keys, and the
 // nonce of the first: nothing with invalidate.Off.
 func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []string) {
-	s := c.store.stream
-	if s == nil {
+	if c.channel == "" {
 		return 0, nil
 	}
+	s := c.store.stream
 	c.counters.sent.Add(uint64(len(keys)))
 	base := s.Nonces(len(keys))
-	nonce = base
+	if nonce = base; c.store.mode == invalidate.Tracking {
+		base = 0 // no echo comes back
+	}
 	for len(keys) > 0 {
 		m, n := invalidate.AppendKeys(nil, s.Sender(), nonce, keys)
 		if n == 0 { // too long for a message
@@ -272,32 +291,58 @@ func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []stri
 	return base, messages
 }
 
-// transact runs commands, and announces messages, as one step. It returns the
-// commands' replies.
-func (c *Cache[K, V]) transact(ctx context.Context, commands []rueidis.Completed, messages []string) ([]rueidis.RedisMessage, error) {
-	b := c.store.client.B()
-	if len(messages) == 0 && len(commands) == 1 {
-		m, err := c.store.client.Do(ctx, commands[0]).ToMessage()
-		return []rueidis.RedisMessage{m}, writeError(err)
+// readBack appends what has Redis track the key of a write that is kept: an
+// EXISTS, so that the write itself pushes, and a GET behind that push. If the
+// GET returns what was written, and no second push came before it, then nobody
+// else has written meanwhile, and whoever does from now on is heard.
+func (c *Cache[K, V]) readBack(before, after []rueidis.Completed, redisKey string) (_, _ []rueidis.Completed) {
+	b := c.data.B()
+	return append(before, b.Exists().Key(redisKey).Build()), append(after, b.Get().Key(redisKey).Build())
+}
+
+// A step is what a write sends in one round trip: commands and messages as one
+// step, between what is read before and after.
+type step struct {
+	before, commands, after []rueidis.Completed
+	messages                []string
+}
+
+// transact sends s, and returns the replies to its commands, and to what comes
+// after them.
+func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.RedisMessage, after []rueidis.RedisResult, err error) {
+	b := c.data.B()
+	single := len(s.messages) == 0 && len(s.commands) == 1
+	if single && len(s.before) == 0 {
+		m, err := c.data.Do(ctx, s.commands[0]).ToMessage()
+		return []rueidis.RedisMessage{m}, nil, writeError(err)
 	}
-	all := make([]rueidis.Completed, 0, len(commands)+len(messages)+2)
-	all = append(all, b.Multi().Build())
-	all = append(all, commands...)
-	for _, m := range messages {
-		all = append(all, b.Publish().Channel(c.channel).Message(m).Build())
+	all := append(make([]rueidis.Completed, 0, len(s.before)+len(s.commands)+len(s.messages)+len(s.after)+2), s.before...)
+	if single {
+		all = append(all, s.commands...)
+	} else {
+		all = append(append(all, b.Multi().Build()), s.commands...)
+		for _, m := range s.messages {
+			all = append(all, b.Publish().Channel(c.channel).Message(m).Build())
+		}
+		all = append(all, b.Exec().Build())
 	}
-	all = append(all, b.Exec().Build())
-	results := c.store.client.DoMulti(ctx, all...)
+	end := len(all)
+	results := c.data.DoMulti(ctx, append(all, s.after...)...)
+	results, after = results[len(s.before):end], results[end:]
+	if single {
+		m, err := results[0].ToMessage()
+		return []rueidis.RedisMessage{m}, after, writeError(err)
+	}
 	for _, r := range results[:len(results)-1] { // what EXEC says of a refused command is less clear
 		if err := r.Error(); err != nil {
-			return nil, writeError(err)
+			return nil, after, writeError(err)
 		}
 	}
-	replies, err := results[len(results)-1].ToArray()
-	if err == nil && len(replies) < len(commands) {
+	replies, err = results[len(results)-1].ToArray()
+	if err == nil && len(replies) < len(s.commands) {
 		err = errors.New("EXEC returned " + strconv.Itoa(len(replies)) + " replies")
 	}
-	return replies, writeError(err)
+	return replies, after, writeError(err)
 }
 
 // Touch sets the remaining life of key in Redis to ttl: at least 1 ms,

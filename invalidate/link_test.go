@@ -224,7 +224,8 @@ func (g gate) pass() {
 func gateNext(st *Stream, hooks, closing gate) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.client = &gated{st.client, hooks, closing}
+	p := st.ear.(*pubsub)
+	p.client = &gated{p.client, hooks, closing}
 }
 
 func (g *gated) Dedicate() (rueidis.DedicatedClient, func()) {

@@ -116,6 +116,7 @@ func (r *recorder) note(e event) {
 }
 
 func (r *recorder) Drop(key string, nonce uint64, own bool) { r.note(event{"drop", key, nonce, own}) }
+func (r *recorder) Push(key string)                         { r.note(event{What: "push", Key: key}) }
 func (r *recorder) DropAll()                                { r.note(event{What: "all"}) }
 func (r *recorder) Cut()                                    { r.note(event{What: "cut"}) }
 func (r *recorder) Resume()                                 { r.note(event{What: "resume"}) }

@@ -73,7 +73,7 @@ func TestMessagesOfUnknownChannelsAreIgnored(t *testing.T) {
 		session := st.session
 		st.mu.Unlock()
 		for _, ch := range []string{"", "n", Channel("other"), Channel("n") + "\x00"} {
-			st.onMessage(session, rueidis.PubSubMessage{Channel: ch, Message: "\x02"}, nil)
+			st.ear.(*pubsub).onMessage(session, rueidis.PubSubMessage{Channel: ch, Message: "\x02"})
 		}
 		if got := st.Rejected(); got != 0 {
 			t.Errorf("%d messages to nobody are counted", got)
@@ -122,7 +122,7 @@ func TestForeignNewsOnTheProbesChannelHarmsNoTier(t *testing.T) {
 		st := listen(t, s)
 		r := joined(t, st, "n")
 		for _, m := range malformed() {
-			redistest.Do(t, admin, "PUBLISH", st.self, m)
+			redistest.Do(t, admin, "PUBLISH", st.ear.(*pubsub).self, m)
 		}
 		heard(t, admin, "n", r)
 		if got := r.all(); len(got) != 2 || st.Rejected() != 0 {
@@ -162,7 +162,7 @@ func TestNoncesAreNeverTheSameAndNeverZero(t *testing.T) {
 func TestSendersDiffer(t *testing.T) {
 	s := redistest.Embedded(t)
 	a, b := listen(t, s), listen(t, s)
-	if a.Sender() == b.Sender() || a.Sender() == (Sender{}) || a.self == b.self {
+	if a.Sender() == b.Sender() || a.Sender() == (Sender{}) || a.ear.(*pubsub).self == b.ear.(*pubsub).self {
 		t.Errorf("two processes are %x and %x", a.Sender(), b.Sender())
 	}
 }

@@ -73,7 +73,9 @@ func TestSinceIsOfTheStatusAndCausesAreToldOnce(t *testing.T) {
 	}
 	for i, step := range steps {
 		before := s.State().Since
-		s.setState(step.status, step.cause)
+		s.mu.Lock()
+		s.setStateLocked(step.status, step.cause)
+		s.mu.Unlock()
 		if got := s.State(); got.Since.Equal(before) == step.moves || got.Status != step.status || got.Cause != step.cause {
 			t.Errorf("step %d: %+v", i, got)
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	mrand "math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,7 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
 
-	"github.com/flipcache/flipcache/internal/dial"
+	"github.com/flipcache/flipcache/internal/clock"
 )
 
 // A Tier is what the stream drives: the local tier of one cache. Its methods
@@ -23,8 +22,10 @@ import (
 // Redis nor run a user's code.
 type Tier interface {
 	// Drop tells that key was changed by the write with this nonce. own says
-	// that the write was this process's.
+	// that the write was this process's. PubSub only.
 	Drop(key string, nonce uint64, own bool)
+	// Push tells that Redis changed key, by whosever hand. Tracking only.
+	Push(key string)
 	// DropAll tells that any key may have changed.
 	DropAll()
 	// Cut tells that messages may be lost from here on.
@@ -35,27 +36,33 @@ type Tier interface {
 
 // Config is what a Stream needs.
 type Config struct {
+	// Mode says how the stream hears: PubSub or Tracking. The zero value is
+	// PubSub: a stream is never Off.
+	Mode Mode
 	// Client says where Redis is. The stream makes a client of its own from
-	// it: a subscribed connection must carry no writes (before Redis 7.2 a
-	// message inside EXEC's reply breaks the protocol), and it notices a dead
-	// link sooner than one that carries data should.
+	// it. In PubSub it carries no writes (before Redis 7.2 a message inside
+	// EXEC's reply breaks the protocol); in Tracking it is that of Tracked.
 	Client rueidis.ClientOption
 	// Timeout bounds dialling and each command of the stream. Required.
 	Timeout time.Duration
+	// MaxStaleness is how long an answered probe lets the tiers serve: see
+	// Lease. 0: no lease.
+	MaxStaleness time.Duration
 	// Logger gets a line a cut and a line a resume. nil: silent.
 	Logger *zap.Logger
 
 	probeEvery time.Duration // tests shorten it
 }
 
-// A Stream is one process's ear for the writes of all: one connection for the
-// channels of all its caches. Safe for concurrent use.
+// A Stream is one process's ear for the writes of all: one connection for all
+// its caches. Safe for concurrent use.
 type Stream struct {
-	cfg    Config
-	client rueidis.Client
-	sender Sender
-	self   string // the channel of this process, for probes
-	nonces atomic.Uint64
+	cfg      Config
+	ear      ear
+	sender   Sender
+	nonces   atomic.Uint64
+	lease    lease
+	patience int // how many probes may be unanswered
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -64,18 +71,40 @@ type Stream struct {
 	// mu makes one ordered stream of messages, cuts and resumes: it is held
 	// while tiers are told. Taken before any lock of a tier. Guards all below.
 	mu       sync.Mutex
-	session  uint64 // of the newest connection; what others still say is void
-	conn     rueidis.DedicatedClient
-	topics   map[string]*topic // by channel
+	session  uint64            // of the newest connection; what others still say is void
+	topics   map[string]*topic // by name of the cache
+	longest  int               // name among the topics
 	state    State
-	echo     string // the last probe that was heard
+	probes   map[string]int64 // when each probe was sent that may still be answered
+	asked    int              // probes since the last answer
+	answer   chan struct{}    // a probe of this session was answered
+	failed   chan error       // why this session is no good any more
+	echo     string           // the last probe that was answered
 	rejected uint64
 	watchers watchers
 }
 
+// An ear is the part of a Stream that is PubSub's or Tracking's. It tells the
+// stream what it hears, by its methods for that.
+type ear interface {
+	// open begins a session. Nothing of an earlier one may be heard after it.
+	open(id uint64) error
+	// live is called with the first answer to a probe, Stream.mu held: tiers
+	// which that proves to hear may resume.
+	live()
+	// join has t hear, now if the stream is live, else with the session to come.
+	join(ctx context.Context, name string, t *topic) error
+	// probe has Redis answer token by the way that invalidations come, where
+	// answered is called. It is bounded by the stream's Timeout.
+	probe(id uint64, token string) error
+	// hangUp closes the session's connection, and waits for no peer.
+	hangUp()
+	close()
+}
+
 type topic struct {
 	tier Tier
-	live bool // its subscription is confirmed on the newest connection
+	live bool // it hears: its tier was resumed
 }
 
 // REQUIRES: Stream.mu held.
@@ -86,54 +115,55 @@ func (t *topic) cut() {
 	}
 }
 
-const (
-	channelPrefix = "flipcache:inv:"
-	selfPrefix    = "flipcache:self:"
+// REQUIRES: Stream.mu held.
+func (t *topic) resume() {
+	if t != nil && !t.live {
+		t.live = true
+		t.tier.Resume()
+	}
+}
 
+const (
 	defaultProbeEvery = 5 * time.Second
 	// A dead link is noticed after at most twice the first and the second.
 	streamKeepAlive    = time.Second
 	streamWriteTimeout = 2 * time.Second
+	// silence is how long probes may be unanswered under a lease, which ends
+	// sooner: a process that was stopped has that long to catch up.
+	silence = 2 * time.Second
 
 	minBackoff = 10 * time.Millisecond
 	maxBackoff = 2 * time.Second
 )
 
-// Channel returns the channel on which writes of the cache with this name are
-// announced.
-func Channel(name string) string { return channelPrefix + name }
-
-// Open connects and subscribes. It fails if Redis cannot be reached, or refuses
-// to let this user subscribe or publish, or if what is published is not heard;
-// ctx bounds the attempt, and each step of it is bounded by cfg.Timeout.
+// Open connects, and returns when a probe was answered: Redis lets this user
+// listen and speak, and what happens there is heard. ctx bounds the attempt,
+// and each step of it is bounded by cfg.Timeout.
 func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if cfg.probeEvery == 0 {
-		cfg.probeEvery = defaultProbeEvery
+	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
+	if s.lease.max = cfg.MaxStaleness; s.lease.max > 0 {
+		s.cfg.probeEvery = s.lease.max / 3
+		s.patience = int(silence/s.cfg.probeEvery) + 1
+	} else if cfg.probeEvery == 0 {
+		s.cfg.probeEvery = defaultProbeEvery
 	}
-	s := &Stream{cfg: cfg, topics: make(map[string]*topic)}
 	rand.Read(s.sender[:]) // never fails
-	s.self = fmt.Sprintf("%s%x", selfPrefix, s.sender)
-	s.nonces.Store(1) // 0 means: no nonce
+	s.nonces.Store(1)      // 0 means: no nonce
 	s.state = State{Status: Cut, Since: time.Now(), Cause: errors.New("not connected yet")}
-
 	if cfg.Logger != nil {
 		s.watchers.add(func(st State) { logState(cfg.Logger, st) })
 	}
-
-	o := cfg.Client
-	o.DisableCache = true
-	o.DisableRetry = true
-	o.PipelineMultiplex = -1
-	o.Dialer.Timeout = cfg.Timeout
-	o.Dialer.KeepAlive = streamKeepAlive
-	o.ConnWriteTimeout = streamWriteTimeout
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	o.DialCtxFn = dial.Until(s.ctx, cfg.Client)
 	opened := context.AfterFunc(ctx, s.cancel)
-	client, err := rueidis.NewClient(o)
+	var err error
+	if cfg.Mode == Tracking {
+		s.ear, err = newTracking(s)
+	} else {
+		s.ear, err = newPubSub(s)
+	}
 	if err != nil {
 		opened()
 		s.cancel()
@@ -142,7 +172,6 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		}
 		return nil, err
 	}
-	s.client = client
 	first := make(chan error, 1)
 	s.wg.Go(func() { s.run(first) })
 	select {
@@ -185,41 +214,45 @@ func (s *Stream) Rejected() uint64 {
 	return s.rejected
 }
 
-// Join has the stream drive tier by the channel of the cache name. Where the
-// stream is live it waits until the subscription is confirmed, and fails if
-// that is refused; where it is cut, it returns at once, and the tier goes live
-// with the stream; if its channel is refused then, the whole stream stays cut,
-// and State says why. A name drives the tier that joined last, no other.
+// Tracked returns the client whose reads Redis tracks: in Tracking all reads and
+// writes of keys that a tier holds have to go by it, so that they, their
+// replies and the invalidations are in one order. In PubSub it is nil.
+func (s *Stream) Tracked() rueidis.Client {
+	if t, ok := s.ear.(*tracking); ok {
+		return t.client
+	}
+	return nil
+}
+
+// Join has the stream drive tier, as that of the cache name. Where the stream
+// is live it waits until the cache's changes are heard, and fails if Redis
+// refuses; where it is cut, it returns at once, and the tier goes live with the
+// stream; if it is refused then, the whole stream stays cut, and State says
+// why. A name drives the tier that joined last, no other.
 func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ch := Channel(name)
 	s.mu.Lock()
 	if s.state.Status == Closed {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	s.topics[ch].cut()
+	s.topics[name].cut()
 	t := &topic{tier: tier}
-	s.topics[ch] = t
-	conn := s.conn
+	s.topics[name] = t
+	s.longest = max(s.longest, len(name))
 	s.mu.Unlock()
-	if conn == nil {
-		return nil
-	}
-	// Resume comes from onSubscription, before Do returns.
-	err := conn.Do(ctx, conn.B().Subscribe().Channel(ch).Build()).Error()
-	if _, refused := rueidis.IsRedisErr(err); refused {
+	err := s.ear.join(ctx, name, t)
+	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		t.cut() // a newer connection may have been let
-		if s.topics[ch] == t {
-			delete(s.topics, ch)
+		if s.topics[name] == t {
+			delete(s.topics, name)
 		}
-		return err
 	}
-	return nil // any other error: the connection is gone, and the next one subscribes
+	return err
 }
 
 // ErrClosed is the answer of a closed Stream.
@@ -231,7 +264,7 @@ var ErrClosed = errors.New("invalidate: the stream is closed")
 func (s *Stream) Close() {
 	s.cancel()
 	s.wg.Wait()
-	s.client.Close()
+	s.ear.close()
 	told := make(chan struct{})
 	go func() {
 		s.watchers.wg.Wait()
@@ -255,15 +288,14 @@ func (s *Stream) run(first chan<- error) {
 				first, backoff = nil, minBackoff
 			}
 		}
-		conn, _ := s.client.Dedicate()
-		err := s.connect(conn, began)
+		err := s.hold(began)
 		over := s.ctx.Err() != nil || first != nil
 		if over {
 			s.end(Closed, nil)
 		} else {
 			s.end(Cut, err)
 		}
-		conn.Close() // after the cut: where the peer is silent it takes a second
+		s.ear.hangUp() // after the cut: where the peer is silent it takes a second
 		if over {
 			return
 		}
@@ -276,35 +308,27 @@ func (s *Stream) run(first chan<- error) {
 	}
 }
 
-// connect holds one session: it subscribes, tells began how that went, and
-// returns when the connection is no good any more, with the cause.
-func (s *Stream) connect(conn rueidis.DedicatedClient, began func(error)) error {
+// hold holds one session: it tells began how that began, and returns when it is
+// no good any more, with the cause.
+func (s *Stream) hold(began func(error)) error {
 	s.mu.Lock()
 	s.session++
 	id := s.session
+	s.probes, s.asked = make(map[string]int64), 0
+	answer, failed := make(chan struct{}, 1), make(chan error, 1)
+	s.answer, s.failed = answer, failed
 	s.mu.Unlock()
-	echoed, unsubscribed := make(chan struct{}, 1), make(chan struct{}, 1)
-	lost := conn.SetPubSubHooks(rueidis.PubSubHooks{
-		OnMessage:      func(m rueidis.PubSubMessage) { s.onMessage(id, m, echoed) },
-		OnSubscription: func(e rueidis.PubSubSubscription) { s.onSubscription(id, e, unsubscribed) },
-	})
-	s.mu.Lock()
-	s.conn = conn // a cache that joins from here on subscribes by itself, and the hooks hear its confirmation
-	channels := append(slices.Collect(maps.Keys(s.topics)), s.self)
-	s.mu.Unlock()
-	asked, err := "", s.command(conn, conn.B().Subscribe().Channel(channels...).Build())
-	if err != nil {
-		err = fmt.Errorf("SUBSCRIBE: %w", err)
-	} else {
-		asked, err = s.probe(id, 0)
+
+	err := s.ear.open(id)
+	if err == nil {
+		err = s.ask(id)
 	}
 	if err == nil {
-		// What comes on the connection behind the confirmations says that all
-		// tiers are live, and that it hangs on the server on which we publish.
+		// The first answer says that the tiers which are live hear, and that
+		// the connection hangs on the server to which we write.
 		select {
-		case <-echoed:
-		case lostBy := <-lost:
-			err = lossOf(lostBy)
+		case <-answer:
+		case err = <-failed:
 		case <-s.ctx.Done():
 			err = s.ctx.Err()
 		case <-time.After(s.cfg.Timeout):
@@ -312,7 +336,7 @@ func (s *Stream) connect(conn rueidis.DedicatedClient, began func(error)) error 
 		}
 	}
 	if err == nil {
-		s.setState(Live, nil)
+		s.setLive(id)
 	}
 	began(err)
 	if err != nil {
@@ -321,24 +345,44 @@ func (s *Stream) connect(conn rueidis.DedicatedClient, began func(error)) error 
 
 	tick := time.NewTicker(s.cfg.probeEvery)
 	defer tick.Stop()
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-s.ctx.Done():
 			return nil
-		case err := <-lost:
-			return lossOf(err)
-		case <-unsubscribed:
-			return errors.New("the server ended a subscription")
+		case err := <-failed:
+			return err
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		heard := s.echo == asked
+		asked := s.asked
 		s.mu.Unlock()
-		if !heard {
-			return fmt.Errorf("silent: a message to this process was not heard within %v", s.cfg.probeEvery)
+		if asked >= s.patience {
+			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
 		}
-		asked = probeToken(id, n)
-		s.wg.Go(func() { s.probe(id, n) }) // if it fails, it is not heard
+		s.wg.Go(func() {
+			if err := s.ask(id); err != nil {
+				if _, refused := rueidis.IsRedisErr(err); refused {
+					s.fail(id, err)
+				} // else it is not heard
+			}
+		})
+	}
+}
+
+// fail ends the session id soon.
+func (s *Stream) fail(id uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == s.session {
+		s.failLocked(err)
+	}
+}
+
+// REQUIRES: s.mu held.
+func (s *Stream) failLocked(err error) {
+	select {
+	case s.failed <- err:
+	default:
 	}
 }
 
@@ -349,85 +393,33 @@ func lossOf(err error) error {
 	return fmt.Errorf("connection lost: %w", err)
 }
 
-func probeToken(session uint64, n int) string { return fmt.Sprintf("%d.%d", session, n) }
-
-// probe sends a message to this process, by another connection than the one on
-// which it should be heard. That one may have died unnoticed, which is no cut:
-// hence the second attempt.
-func (s *Stream) probe(session uint64, n int) (token string, err error) {
-	token = probeToken(session, n)
-	for range 2 {
-		err = s.command(s.client, s.client.B().Publish().Channel(s.self).Message(token).Build())
-		if _, refused := rueidis.IsRedisErr(err); err == nil || refused || errors.Is(err, context.DeadlineExceeded) {
-			break
-		}
-	}
-	if err != nil {
-		return token, fmt.Errorf("PUBLISH: %w", err)
-	}
-	return token, nil
-}
-
-func (s *Stream) command(c rueidis.CoreClient, cmd rueidis.Completed) error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
-	defer cancel()
-	return c.Do(ctx, cmd).Error()
-}
-
-// onMessage runs on the goroutine that reads the session's connection.
-func (s *Stream) onMessage(session uint64, m rueidis.PubSubMessage, echoed chan<- struct{}) {
+// ask sends a probe. Its answer may come later than ask returns.
+func (s *Stream) ask(id uint64) error {
+	token := rand.Text()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if session != s.session {
-		return
+	if id == s.session {
+		s.probes[token] = clock.Now() // before it is sent
+		s.asked++
 	}
-	if m.Channel == s.self {
-		s.echo = m.Message
-		select {
-		case echoed <- struct{}{}:
-		default:
-		}
-		return
+	s.mu.Unlock()
+	return s.ear.probe(id, token)
+}
+
+// answered is called where invalidations are heard, in their order: all that
+// happened before Redis took the probe was told to the tiers.
+//
+// REQUIRES: s.mu held.
+func (s *Stream) answered(token string) {
+	sent, ok := s.probes[token]
+	if !ok {
+		return // of another session, or nobody's
 	}
-	t := s.topics[m.Channel]
-	if t == nil || !t.live {
-		return
-	}
-	msg, err := parse(m.Message)
-	switch {
-	case err != nil:
-		// It may be news from a version to come: dropping all is always safe.
-		s.rejected++
-		t.tier.DropAll()
-	case msg.all:
-		t.tier.DropAll()
+	maps.DeleteFunc(s.probes, func(_ string, at int64) bool { return at <= sent })
+	s.asked, s.echo = 0, token
+	s.lease.grant(sent)
+	select {
+	case s.answer <- struct{}{}:
 	default:
-		own := msg.from == s.sender
-		nonce := msg.nonce
-		for rest := msg.keys; rest != ""; nonce++ {
-			var key string
-			key, rest, _ = cutKey(rest)
-			t.tier.Drop(key, nonce, own)
-		}
-	}
-}
-
-// onSubscription runs on the goroutine that reads the session's connection.
-func (s *Stream) onSubscription(session uint64, e rueidis.PubSubSubscription, unsubscribed chan<- struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if session != s.session {
-		return
-	}
-	switch t := s.topics[e.Channel]; {
-	case e.Kind == "unsubscribe":
-		select {
-		case unsubscribed <- struct{}{}:
-		default:
-		}
-	case t != nil && !t.live:
-		t.live = true
-		t.tier.Resume()
 	}
 }
 
@@ -436,18 +428,25 @@ func (s *Stream) onSubscription(session uint64, e rueidis.PubSubSubscription, un
 func (s *Stream) end(status Status, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endLocked(status, cause)
+}
+
+// REQUIRES: s.mu held.
+func (s *Stream) endLocked(status Status, cause error) {
 	s.session++
-	s.conn = nil
 	for _, t := range s.topics {
 		t.cut()
 	}
 	s.setStateLocked(status, cause)
 }
 
-func (s *Stream) setState(status Status, cause error) {
+func (s *Stream) setLive(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.setStateLocked(status, cause)
+	if id == s.session {
+		s.ear.live()
+		s.setStateLocked(Live, nil)
+	}
 }
 
 // REQUIRES: s.mu held.

@@ -9,8 +9,9 @@
 // one of each shard in turn, where it concerns all keys), an insert into the
 // tier happens inside it, and a hit takes no lock at all.
 //
-//	Hit         serve iff the entry is there and its deadline is ahead
-//	Fill, Load  an attached one is open: join it. One is waiting to be sent: join
+//	Hit         d = the lease's end; e = the entry; c = the clock; serve iff e is
+//	            there, c < d and c < e's deadline. In this order
+//	Fill, Load  an attached one is open, and the lease is good: join it. One is waiting to be sent: join
 //	            that. One is under way that may not be joined: detach it, and wait
 //	            as the next, sent by the table when that one ends. Else open one.
 //	            It is attached iff, when it is sent, the table is live, no clear is
@@ -20,10 +21,12 @@
 //	            answer with the value. Last, in the same section, send the waiting
 //	BeginWrite  delete the entry, detach fill and load; another write is open: doom
 //	            both; not live: doomed; the nonce is pending, before the send
-//	EndWrite    success and not doomed: insert. Nonce: seen -> gone, pending ->
+//	EndWrite    success, not doomed and at most one push (Tracking: a write makes
+//	            its own push certain): insert. Nonce: seen -> gone, pending ->
 //	            confirmed. Failure, unknown outcome: forget the nonce
 //	Message     own and pending -> seen; own and confirmed -> gone; each once.
 //	            Else: delete the entry, detach fill and load, doom the writes
+//	Push        delete the entry, detach fill and load, count it in the writes
 //	Cut         not live; detach and doom all; then empty the tier
 //	Resume      forget all nonces; live
 //	BeginClear  until EndClear every fill is born detached, every write doomed
@@ -39,6 +42,7 @@ import (
 	"hash/maphash"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/tier"
@@ -115,6 +119,7 @@ type Write[K comparable, V any] struct {
 	key    K
 	nonce  uint64
 	doomed bool // nothing of it enters the tier. Guarded by the key's shard.
+	pushes int  // of the key since it began. Guarded likewise.
 	load   *Flight[K, V]
 }
 
@@ -171,20 +176,22 @@ type shard[K comparable, V any] struct {
 }
 
 // Table is the table of flights of one cache. Safe for concurrent use. Cut,
-// Resume, Message and DropAll are the stream's, called by one goroutine at a
+// Resume, Message, Push and DropAll are the stream's, called by one goroutine at a
 // time, in the stream's order.
 type Table[K comparable, V any] struct {
 	tier   *tier.Tier[K, V] // nil: nothing is kept, and the table is never live
 	clock  *clock.Coarse
+	lease  *atomic.Int64 // until when entries may be served; nil: no lease
 	seed   maphash.Seed
 	shards [shardCount]shard[K, V]
 	wg     sync.WaitGroup // fills under way; added to under a shard's lock while it is not closed
 }
 
 // New returns a table that is not live. t may be nil: then nothing is ever
-// kept, but reads of one key still share their flights.
-func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse) *Table[K, V] {
-	tb := &Table[K, V]{tier: t, clock: c, seed: maphash.MakeSeed()}
+// kept, but reads of one key still share their flights. lease may be nil:
+// entries are then good to their own deadlines.
+func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse, lease *atomic.Int64) *Table[K, V] {
+	tb := &Table[K, V]{tier: t, clock: c, lease: lease, seed: maphash.MakeSeed()}
 	for i := range tb.shards {
 		tb.shards[i].keys = make(map[K]*keyState[K, V])
 		tb.shards[i].nonces = make(map[uint64]echo)
@@ -220,11 +227,33 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 	if t.tier == nil {
 		return nil
 	}
+	if t.lease != nil {
+		return t.leasedHit(key)
+	}
 	e := t.tier.Load(key)
 	if e == nil || e.Deadline != clock.Never && t.clock.Now() >= e.Deadline-int64(clock.Slack) && t.clock.Exact() >= e.Deadline {
 		return nil
 	}
 	return e
+}
+
+// leasedHit is Hit under a lease: the coarse clock will not do, as it stands
+// still while the process is stopped.
+func (t *Table[K, V]) leasedHit(key K) *tier.Entry[K, V] {
+	until := t.lease.Load()
+	e := t.tier.Load(key)
+	if e == nil {
+		return nil
+	}
+	if now := t.clock.Exact(); now >= until || now >= e.Deadline {
+		return nil
+	}
+	return e
+}
+
+// leased says whether the lease is good.
+func (t *Table[K, V]) leased() bool {
+	return t.lease == nil || t.clock.Exact() < t.lease.Load()
 }
 
 // Fill joins or opens a fill of key. send asks Redis; it runs at most once at a
@@ -301,7 +330,7 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	ks := s.state(key)
 	l := ks.lane(load)
 	switch {
-	case l.sent != nil && (l.sent.attached || l.sent.shared) && what != freshFill:
+	case l.sent != nil && (l.sent.attached && t.leased() || l.sent.shared) && what != freshFill:
 		return l.sent, false
 	case l.next != nil:
 		return l.next, false
@@ -458,7 +487,7 @@ func (t *Table[K, V]) EndWrite(w *Write[K, V], ok bool, r Reply[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ks := s.keys[w.key]
-	if ok && r.Keep && !w.doomed && (w.load == nil || w.load.attached) {
+	if ok && r.Keep && !w.doomed && w.pushes <= 1 && (w.load == nil || w.load.attached) {
 		t.insert(w.key, r)
 	}
 	if state, known := s.nonces[w.nonce]; known {
@@ -497,6 +526,22 @@ func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
 	if ks := s.keys[key]; ks != nil {
 		ks.detach()
 		ks.doom()
+	}
+}
+
+// Push tells that Redis changed key, by whosever hand. A write that is kept has
+// made Redis track its key before it: so one push at least comes before its
+// last reply, and a second one is another's.
+func (t *Table[K, V]) Push(key K) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.remove(key)
+	if ks := s.keys[key]; ks != nil {
+		ks.detach()
+		for _, w := range ks.writes {
+			w.pushes++
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ const k = "k"
 
 func newBench(t *testing.T) *bench {
 	b := &bench{T: t}
-	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 { return b.now }))
+	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 { return b.now }), nil)
 	b.Resume()
 	t.Cleanup(b.Close)
 	return b
@@ -433,7 +433,7 @@ func TestNoncesAreBounded(t *testing.T) {
 
 func TestTableWithoutATierKeepsNothing(t *testing.T) {
 	c := clock.NewManual(func() int64 { return 0 })
-	tb := New[string, int](nil, c)
+	tb := New[string, int](nil, c, nil)
 	defer tb.Close()
 	tb.Resume()
 	if r := tb.Fill(k, false, true, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 1} }).Wait(background); r.Value != 1 {

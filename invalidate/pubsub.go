@@ -1,0 +1,174 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/dial"
+)
+
+const (
+	channelPrefix = "flipcache:inv:"
+	selfPrefix    = "flipcache:self:"
+)
+
+// Channel returns the channel on which writes of the cache with this name are
+// announced.
+func Channel(name string) string { return channelPrefix + name }
+
+// pubsub hears what others announce: on one connection that only subscribes,
+// one channel for each cache, and one of this process for its probes. Each tier
+// goes live by the confirmation of its own channel.
+type pubsub struct {
+	s      *Stream
+	client rueidis.Client
+	self   string
+	conn   rueidis.DedicatedClient // of the session, or nil. Guarded by s.mu.
+}
+
+func newPubSub(s *Stream) (*pubsub, error) {
+	p := &pubsub{s: s, self: fmt.Sprintf("%s%x", selfPrefix, s.sender)}
+	o := s.cfg.Client
+	o.DisableCache = true
+	o.DisableRetry = true
+	o.PipelineMultiplex = -1
+	o.Dialer.Timeout = s.cfg.Timeout
+	o.Dialer.KeepAlive = streamKeepAlive
+	o.ConnWriteTimeout = streamWriteTimeout
+	o.DialCtxFn = dial.Until(s.ctx, s.cfg.Client)
+	var err error
+	p.client, err = rueidis.NewClient(o)
+	return p, err
+}
+
+func (p *pubsub) close() { p.client.Close() }
+
+func (p *pubsub) hangUp() {
+	p.s.mu.Lock()
+	conn := p.conn
+	p.conn = nil
+	p.s.mu.Unlock()
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+func (p *pubsub) open(id uint64) error {
+	conn, _ := p.client.Dedicate()
+	lost := conn.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage:      func(m rueidis.PubSubMessage) { p.onMessage(id, m) },
+		OnSubscription: func(e rueidis.PubSubSubscription) { p.onSubscription(id, e) },
+	})
+	p.s.wg.Go(func() { p.s.fail(id, lossOf(<-lost)) })
+	p.s.mu.Lock()
+	p.conn = conn // a cache that joins from here on subscribes by itself, and the hooks hear its confirmation
+	channels := []string{p.self}
+	for name := range p.s.topics {
+		channels = append(channels, Channel(name))
+	}
+	p.s.mu.Unlock()
+	if err := p.s.command(conn, conn.B().Subscribe().Channel(channels...).Build()).Error(); err != nil {
+		return fmt.Errorf("SUBSCRIBE: %w", err)
+	}
+	return nil
+}
+
+func (p *pubsub) live() {}
+
+func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
+	p.s.mu.Lock()
+	conn := p.conn
+	p.s.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	// The tier is resumed by onSubscription, before Do returns.
+	err := conn.Do(ctx, conn.B().Subscribe().Channel(Channel(name)).Build()).Error()
+	if _, refused := rueidis.IsRedisErr(err); refused {
+		return err
+	}
+	return nil // any other error: the connection is gone, and the next one subscribes
+}
+
+// probe sends a message to this process, by another connection than the one on
+// which it should be heard. That one may have died unnoticed, which is no cut:
+// hence the second attempt.
+func (p *pubsub) probe(_ uint64, token string) (err error) {
+	for range 2 {
+		if p.s.lease.max > 0 {
+			err = p.s.register(p.client, p.self, token)
+		} else {
+			err = p.s.command(p.client, p.client.B().Publish().Channel(p.self).Message(token).Build()).Error()
+		}
+		if _, refused := rueidis.IsRedisErr(err); err == nil || refused || errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("PUBLISH: %w", err)
+	}
+	return nil
+}
+
+// topic returns the topic of a channel, or nil.
+//
+// REQUIRES: Stream.mu held.
+func (p *pubsub) topic(channel string) *topic {
+	if name, ok := strings.CutPrefix(channel, channelPrefix); ok {
+		return p.s.topics[name]
+	}
+	return nil
+}
+
+// onMessage runs on the goroutine that reads the session's connection.
+func (p *pubsub) onMessage(session uint64, m rueidis.PubSubMessage) {
+	s := p.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session != s.session {
+		return
+	}
+	if m.Channel == p.self {
+		s.answered(m.Message)
+		return
+	}
+	t := p.topic(m.Channel)
+	if t == nil || !t.live {
+		return
+	}
+	msg, err := parse(m.Message)
+	switch {
+	case err != nil:
+		// It may be news from a version to come: dropping all is always safe.
+		s.rejected++
+		t.tier.DropAll()
+	case msg.all:
+		t.tier.DropAll()
+	default:
+		own := msg.from == s.sender
+		nonce := msg.nonce
+		for rest := msg.keys; rest != ""; nonce++ {
+			var key string
+			key, rest, _ = cutKey(rest)
+			t.tier.Drop(key, nonce, own)
+		}
+	}
+}
+
+// onSubscription runs on the goroutine that reads the session's connection.
+func (p *pubsub) onSubscription(session uint64, e rueidis.PubSubSubscription) {
+	s := p.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case session != s.session:
+	case e.Kind == "unsubscribe":
+		s.failLocked(errors.New("the server ended a subscription"))
+	default:
+		p.topic(e.Channel).resume()
+	}
+}

@@ -1,0 +1,197 @@
+package invalidate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/dial"
+)
+
+// ErrNoTracking: the server, a proxy before it, or the user's rights do not allow
+// CLIENT TRACKING. PubSub does without.
+var ErrNoTracking = errors.New("no CLIENT TRACKING here: use invalidate.PubSub, which needs none")
+
+// tracking hears what Redis itself says of the keys that were read: on the one
+// connection that carries the reads and writes of the caches, so that commands,
+// replies and invalidations are in one order. Every connection is tracked from
+// its first command on, and the tiers are cut before it has its first reply.
+//
+// It is tracking key by key, without NOLOOP: that would hide what Redis evicts
+// for a command of our own.
+type tracking struct {
+	s      *Stream
+	client rueidis.Client
+
+	mu    sync.Mutex // guards all below; taken after Stream.mu, if both are
+	conn  net.Conn   // the newest
+	heard net.Conn   // the newest when the session went live
+}
+
+func newTracking(s *Stream) (*tracking, error) {
+	t := &tracking{s: s}
+	o := s.cfg.Client
+	o.DisableCache = false
+	o.DisableRetry = true
+	o.ClientTrackingOptions = []string{"OPTOUT"}
+	o.OnInvalidations = t.onInvalidations
+	o.PipelineMultiplex = -1 // one connection
+	o.BlockingPipeline = -1  // for long pipelines, too
+	o.CacheSizeEachConn = 1  // rueidis' own cache is not used
+	o.Dialer.Timeout = s.cfg.Timeout
+	o.Dialer.KeepAlive = streamKeepAlive
+	o.ConnWriteTimeout = max(streamWriteTimeout, s.cfg.Timeout)
+	until := dial.Until(s.ctx, s.cfg.Client)
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+		conn, err := until(ctx, addr, d, c)
+		if err != nil {
+			return nil, err
+		}
+		t.interrupt(fmt.Errorf("connection lost: another to %s had to be made", addr))
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.conn = &tracked{Conn: conn, t: t}
+		return t.conn, nil
+	}
+	var err error
+	t.client, err = rueidis.NewClient(o)
+	if errors.Is(err, rueidis.ErrNoCache) {
+		words, _, _ := strings.Cut(err.Error(), "\n")
+		return nil, fmt.Errorf("%w; the server says: %s", ErrNoTracking, words)
+	}
+	return t, err
+}
+
+// tracked is a connection that tells of its end.
+type tracked struct {
+	net.Conn
+	t *tracking
+}
+
+func (c *tracked) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.t.interrupt(lossOf(err))
+	}
+	return n, err
+}
+
+func (c *tracked) Close() error {
+	c.t.interrupt(lossOf(nil))
+	return c.Conn.Close()
+}
+
+// interrupt cuts the tiers at once, if they are live.
+func (t *tracking) interrupt(cause error) {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Status == Live {
+		s.failLocked(cause)
+		s.endLocked(Cut, cause)
+	}
+}
+
+func (t *tracking) close() { t.client.Close() }
+
+// hangUp closes the connection of the session. One that was made since serves
+// already.
+func (t *tracking) hangUp() {
+	t.mu.Lock()
+	conn := t.heard
+	t.mu.Unlock()
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+func (t *tracking) newest() net.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.conn
+}
+
+// open has nothing to do: the first probe dials.
+func (t *tracking) open(uint64) error { return nil }
+
+func (t *tracking) live() {
+	t.mu.Lock()
+	t.heard = t.conn
+	t.mu.Unlock()
+	for _, topic := range t.s.topics {
+		topic.resume()
+	}
+}
+
+func (t *tracking) join(_ context.Context, _ string, topic *topic) error {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if t.s.state.Status == Live {
+		topic.resume()
+	}
+	return nil
+}
+
+func (t *tracking) probe(id uint64, token string) error {
+	conn := t.newest()
+	if err := t.s.register(t.client, "", ""); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && conn != nil {
+			conn.Close() // the next probe dials
+		}
+		return fmt.Errorf("probe: %w", err)
+	}
+	// The reply came behind all invalidations of before.
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if id == t.s.session {
+		t.s.answered(token)
+	}
+	return nil
+}
+
+// onInvalidations runs on the goroutine that reads the connection, before it
+// hands over what comes behind.
+func (t *tracking) onInvalidations(keys []rueidis.RedisMessage) {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if keys == nil { // a flush, or the end of the connection
+		for _, topic := range s.topics {
+			if topic.live {
+				topic.tier.DropAll()
+			}
+		}
+		return
+	}
+	for _, m := range keys {
+		if key, err := m.ToString(); err == nil {
+			s.push(key)
+		}
+	}
+}
+
+// push tells the tier of the cache whose key this is: the names of a Store's
+// caches are such that there is at most one.
+//
+// REQUIRES: s.mu held.
+func (s *Stream) push(key string) {
+	for i := 0; i <= s.longest; i++ {
+		colon := strings.IndexByte(key[i:], ':')
+		if colon < 0 {
+			return
+		}
+		if i += colon; i > s.longest {
+			return
+		}
+		if t := s.topics[key[:i]]; t != nil && t.live {
+			t.tier.Push(key[i+1:])
+			return
+		}
+	}
+}
