@@ -6,26 +6,26 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/hybrid"
-	"github.com/flipcache/flipcache/invalidate"
 )
 
 // open is all that a process needs to take part; Invalidation is the one switch.
-func open(ctx context.Context, client rueidis.ClientOption, mode invalidate.Mode, name string, keys int, localTTL time.Duration) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
+func open(ctx context.Context, client rueidis.ClientOption, c config) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
 		Client:       client,
-		Invalidation: mode,
+		Invalidation: c.Mode,
+		MaxStaleness: c.MaxStaleness, // 0: what fails silently is not noticed at once
+		Timeout:      c.Timeout,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	cache, err := hybrid.New(store, name, hybrid.Options[string, []byte]{
-		LocalTTL:  localTTL,
-		LocalSize: keys,
+	cache, err := hybrid.New(store, c.Name, hybrid.Options[string, []byte]{
+		LocalTTL:  c.LocalTTL,
+		LocalSize: c.Keys,
 	})
 	if err != nil {
 		store.Close()

@@ -9,10 +9,13 @@
 //	go run ./examples/workers -redis localhost:6379  # on yours
 //	go run ./examples/workers -redis embedded        # on miniredis, in this process
 //	go run ./examples/workers -mode pubsub -workers 8 -duration 30s -json
+//	go run ./examples/workers -mode pubsub+lease -max-staleness 500ms  # the mode under a lease
+//	go run ./examples/workers -chaos -duration 60s -seed 7             # links, processes and the server fail
 //	go run ./examples/workers -trace accesses.gz     # the keys of a trace, for those of a Zipf distribution
 //
 // Where to look: cache.go is how a process uses the library, worker.go what it
-// does with it, run.go how the workers are started, ended and added up.
+// does with it, run.go how the workers are started, ended and added up, chaos.go
+// what goes wrong.
 package main
 
 import (
@@ -44,6 +47,8 @@ type options struct {
 	writes    int
 	valueSize int
 	localTTL  time.Duration
+	lease     time.Duration
+	chaos     bool
 	seed      uint64
 	trace     string
 	json      bool
@@ -101,15 +106,17 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("workers", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.redis, "redis", "", "host:port of Redis; embedded: miniredis in this process; empty: a redis-server of the demo's own where one is installed, else embedded")
-	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking; all: those that are built")
+	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking, and pubsub+lease, tracking+lease; all: those that the server can")
 	fs.IntVar(&o.workers, "workers", 4, "worker processes")
-	fs.DurationVar(&o.duration, "duration", 8*time.Second, "of each mode")
+	fs.DurationVar(&o.duration, "duration", 5*time.Second, "of each mode")
 	fs.IntVar(&o.keys, "keys", 1000, "keys (with -trace: those of the trace)")
 	fs.IntVar(&o.reads, "reads", 20_000, "reads a second in each worker; 0: as many as it can")
 	fs.IntVar(&o.writes, "writes", 20, "writes a second in each worker, of the keys that it owns")
 	fs.IntVar(&o.valueSize, "value-size", 100, "bytes of a value, at least 8")
 	fs.DurationVar(&o.localTTL, "local-ttl", 2*time.Second, "life of a local entry, in every mode")
-	fs.Uint64Var(&o.seed, "seed", 1, "of keys and pauses: the same in every mode")
+	fs.DurationVar(&o.lease, "max-staleness", 500*time.Millisecond, "MaxStaleness of the modes with a lease")
+	fs.BoolVar(&o.chaos, "chaos", false, "let links, processes and the server fail, on a schedule drawn from -seed")
+	fs.Uint64Var(&o.seed, "seed", 1, "of keys, pauses and faults: the same in every mode")
 	fs.StringVar(&o.trace, "trace", "", "file with a trace of accesses, a line each, gzip or text: a page number, or \"first count ...\"")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object")
 	fs.IntVar(&o.lieEvery, "lie-every", 0, "for tests of the judge: report an old value every so many reads")
@@ -136,42 +143,84 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	bad(o.lieEvery < 0, "-lie-every is %d: use 0 or more", o.lieEvery)
 	if o.modes != "all" {
 		for m := range strings.SplitSeq(o.modes, ",") {
-			_, err := invalidate.ParseMode(strings.TrimSpace(m))
+			_, err := parseVariant(m, o.lease)
 			bad(err != nil, "-mode: %w", err)
 		}
 	}
+	bad(o.lease < invalidate.MinStaleness || o.lease > invalidate.MaxMaxStaleness, "-max-staleness is %v: use %v to %v", o.lease, invalidate.MinStaleness, invalidate.MaxMaxStaleness)
+	bad(o.chaos && o.duration < 5*time.Second, "-duration is %v with -chaos: use at least 5s", o.duration)
+	bad(o.chaos && o.redis == "embedded", "-chaos needs a real server: leave -redis embedded out")
 	return o, errors.Join(errs...)
 }
 
-// server returns where the workers find Redis, what it is, and how to end it.
-func server(o options) (client rueidis.ClientOption, kind string, stop func(), err error) {
+// A variant is what is run: a mode, with or without a lease.
+type variant struct {
+	mode  invalidate.Mode
+	lease time.Duration // 0: none
+}
+
+const leased = "+lease"
+
+func (v variant) String() string {
+	if v.lease > 0 {
+		return v.mode.String() + leased
+	}
+	return v.mode.String()
+}
+
+func parseVariant(s string, lease time.Duration) (v variant, err error) {
+	s, with := strings.CutSuffix(strings.TrimSpace(s), leased)
+	if v.mode, err = invalidate.ParseMode(s); with {
+		v.lease = lease
+	}
+	if err == nil && with && v.mode == invalidate.Off {
+		err = errors.New("off has no lease")
+	}
+	return v, err
+}
+
+// redis is where the workers find Redis.
+type redis struct {
+	client rueidis.ClientOption
+	kind   string
+	pid    int // 0: not ours to stop
+	stop   func()
+}
+
+func server(o options) (redis, error) {
 	var s *redisserver.Server
+	var err error
 	switch o.redis {
 	case "":
 		s, err = redisserver.Any()
+		if err == nil && o.chaos && s.Pid() == 0 {
+			s.Close()
+			err = errors.New("-chaos needs a redis-server: install one, or name yours by -redis")
+		}
 	case "embedded":
 		s, err = redisserver.StartEmbedded()
 	default:
-		return rueidis.ClientOption{InitAddress: []string{o.redis}}, "Redis at " + o.redis, func() {}, nil
+		return redis{rueidis.ClientOption{InitAddress: []string{o.redis}}, "Redis at " + o.redis, 0, func() {}}, nil
 	}
 	if err != nil {
-		return client, "", nil, err
+		return redis{}, err
 	}
-	return s.ClientOption(), s.Kind, func() { s.Close() }, nil
+	return redis{s.ClientOption(), s.Kind, s.Pid(), func() { s.Close() }}, nil
 }
 
-// modes returns those to run: with "all", those that hybrid.Open accepts.
-func modes(ctx context.Context, o options, client rueidis.ClientOption) (run []invalidate.Mode, err error) {
+// variants returns what to run: with "all", what hybrid.Open accepts.
+func variants(ctx context.Context, o options, client rueidis.ClientOption) (run []variant, err error) {
 	if o.modes != "all" {
 		for m := range strings.SplitSeq(o.modes, ",") {
-			mode, err := invalidate.ParseMode(strings.TrimSpace(m))
+			v, err := parseVariant(m, o.lease)
 			if err != nil {
 				return nil, err
 			}
-			run = append(run, mode)
+			run = append(run, v)
 		}
 		return run, nil
 	}
+	var leased []variant
 	for m := invalidate.Off; m <= invalidate.Tracking; m++ {
 		s, err := hybrid.Open(ctx, hybrid.StoreOptions{Client: client, Invalidation: m})
 		if errors.Is(err, hybrid.ErrUnsupported) {
@@ -181,7 +230,10 @@ func modes(ctx context.Context, o options, client rueidis.ClientOption) (run []i
 			return nil, err
 		}
 		s.Close()
-		run = append(run, m)
+		run = append(run, variant{mode: m})
+		if m != invalidate.Off {
+			leased = append(leased, variant{m, o.lease})
+		}
 	}
-	return run, nil
+	return append(run, leased...), nil
 }

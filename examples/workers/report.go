@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-
-	"github.com/flipcache/flipcache/invalidate"
 )
 
 // report is what -json prints.
@@ -25,12 +23,15 @@ type report struct {
 	Keys     int     `json:"keys"`
 	LocalTTL float64 `json:"local_ttl_ms"`
 	Trace    string  `json:"trace,omitempty"`
+	Chaos    bool    `json:"chaos,omitempty"`
+	Seed     uint64  `json:"seed"`
 	Runs     []run   `json:"runs"`
 }
 
 // run is one mode's row.
 type run struct {
 	Mode           string    `json:"mode"`
+	MaxStaleness   float64   `json:"max_staleness_ms,omitempty"`
 	Reads          uint64    `json:"reads"`
 	LocalHits      uint64    `json:"local_hits"`
 	LocalHitRate   float64   `json:"local_hit_rate"`
@@ -46,6 +47,8 @@ type run struct {
 	Sent           uint64    `json:"invalidations_sent"`
 	Received       uint64    `json:"invalidations_received"`
 	Lies           uint64    `json:"lies,omitempty"`
+	Errors         uint64    `json:"errors,omitempty"`
+	NotMended      float64   `json:"stale_age_after_chaos_max_ms"`
 }
 
 type quantiles struct {
@@ -60,8 +63,8 @@ type ages struct {
 }
 
 // sum adds the workers' results up.
-func sum(mode invalidate.Mode, results []result) run {
-	r := run{Mode: mode.String()}
+func sum(v variant, results []result) run {
+	r := run{Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000}
 	var local, slow, age *hdrhistogram.Histogram
 	merge := func(into **hdrhistogram.Histogram, s *hdrhistogram.Snapshot) {
 		h := hdrhistogram.Import(s)
@@ -81,6 +84,8 @@ func sum(mode invalidate.Mode, results []result) run {
 		r.Sent += w.Sent
 		r.Received += w.Received
 		r.Lies += w.Lies
+		r.Errors += w.Errors
+		r.NotMended = max(r.NotMended, w.NotMended.Seconds()*1000)
 		r.ReadsPerSecond += float64(w.Reads) / w.Elapsed.Seconds()
 		merge(&local, w.Local)
 		merge(&slow, w.Redis)
@@ -100,6 +105,14 @@ func sum(mode invalidate.Mode, results []result) run {
 	return r
 }
 
+// title names the mode, and its lease.
+func (m run) title() string {
+	if m.MaxStaleness > 0 {
+		return fmt.Sprintf("%s, lease %.4g ms", m.Mode, m.MaxStaleness)
+	}
+	return m.Mode
+}
+
 func (r *report) writeJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -110,7 +123,7 @@ func (r *report) writeJSON(w io.Writer) error {
 func (r *report) writeText(w io.Writer) error {
 	var parts []string
 	for _, m := range r.Runs {
-		p := fmt.Sprintf("with %s %s of %s reads were stale", m.Mode, thousands(m.StaleReads), thousands(m.Reads))
+		p := fmt.Sprintf("with %s %s of %s reads were stale", m.title(), thousands(m.StaleReads), thousands(m.Reads))
 		if m.StaleReads > 0 {
 			p += fmt.Sprintf(" (%s), the worst had been replaced %.3g ms before", percent(m.StaleRate), m.StaleAge.Max)
 		}
@@ -127,7 +140,7 @@ func (r *report) writeText(w io.Writer) error {
 		}
 		fmt.Fprintln(t)
 	}
-	row("mode", func(m run) string { return m.Mode })
+	row("mode", run.title)
 	row("reads", func(m run) string { return thousands(m.Reads) })
 	row("local hit rate", func(m run) string { return percent(m.LocalHitRate) })
 	row("reads a second", func(m run) string { return thousands(uint64(m.ReadsPerSecond)) })
@@ -142,6 +155,10 @@ func (r *report) writeText(w io.Writer) error {
 		}
 		return fmt.Sprintf("%.3g / %.3g / %.3g", m.StaleAge.P50, m.StaleAge.P99, m.StaleAge.Max)
 	})
+	if r.Chaos {
+		row("the same, after the chaos: max", func(m run) string { return fmt.Sprintf("%.3g", m.NotMended) })
+		row("reads and writes that failed", func(m run) string { return thousands(m.Errors) })
+	}
 	row("invalidations sent", func(m run) string { return thousands(m.Sent) })
 	row("invalidations received", func(m run) string { return thousands(m.Received) })
 	if err := t.Flush(); err != nil {
@@ -149,10 +166,10 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	for _, m := range r.Runs {
 		if m.AgeLowerBounds > 0 {
-			fmt.Fprintf(w, "%s: the age of %s stale reads is a lower bound: more writes had completed than are remembered.\n", m.Mode, thousands(m.AgeLowerBounds))
+			fmt.Fprintf(w, "%s: the age of %s stale reads is a lower bound: more writes had completed than are remembered.\n", m.title(), thousands(m.AgeLowerBounds))
 		}
 		if m.UnknownWrites > 0 {
-			fmt.Fprintf(w, "%s: %s writes had an unknown outcome; their keys were given up.\n", m.Mode, thousands(m.UnknownWrites))
+			fmt.Fprintf(w, "%s: %s writes had an unknown outcome; their keys were given up.\n", m.title(), thousands(m.UnknownWrites))
 		}
 	}
 	_, err := fmt.Fprintf(w, "\n%s; %d workers, %d keys, local entries live %v; %s\n", r.Server, r.Workers, r.Keys,

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/flipcache/flipcache/internal/judge"
-	"github.com/flipcache/flipcache/invalidate"
 )
 
 // runAll runs every mode that was asked for, on one server.
@@ -33,26 +32,26 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 		}
 		o.keys = keys
 	}
-	client, kind, stop, err := server(o)
+	rd, err := server(o)
 	if err != nil {
 		return nil, err
 	}
-	defer stop() // last of all: the workers' last commands need it
-	run, err := modes(ctx, o, client)
+	defer rd.stop() // last of all: the workers' last commands need it
+	run, err := variants(ctx, o, rd.client)
 	if err != nil {
 		return nil, err
 	}
 	if !o.json {
 		fmt.Fprintf(stderr, "%s; %d workers, %d keys, local entries live %v in every mode; %v for each of %v\n",
-			kind, o.workers, o.keys, o.localTTL, o.duration, run)
+			rd.kind, o.workers, o.keys, o.localTTL, o.duration, run)
 	}
-	r := &report{Server: kind, Machine: machine(), Workers: o.workers, Keys: o.keys, LocalTTL: o.localTTL.Seconds() * 1000, Trace: o.trace}
-	for _, mode := range run {
-		results, err := runMode(ctx, o, client, mode, stderr)
+	r := &report{Chaos: o.chaos, Seed: o.seed, Server: rd.kind, Machine: machine(), Workers: o.workers, Keys: o.keys, LocalTTL: o.localTTL.Seconds() * 1000, Trace: o.trace}
+	for _, v := range run {
+		results, err := runVariant(ctx, o, rd, v, stderr)
 		if err != nil {
-			return nil, fmt.Errorf("%v: %w", mode, err)
+			return nil, fmt.Errorf("%v: %w", v, err)
 		}
-		r.Runs = append(r.Runs, sum(mode, results))
+		r.Runs = append(r.Runs, sum(v, results))
 	}
 	return r, nil
 }
@@ -66,9 +65,9 @@ type process struct {
 	done chan struct{} // its process was waited for
 }
 
-// runMode starts the workers, lets them work at the same time, and returns
+// runVariant starts the workers, lets them work at the same time, and returns
 // their results. None of them is left when it returns.
-func runMode(ctx context.Context, o options, client rueidis.ClientOption, mode invalidate.Mode, stderr io.Writer) (results []result, err error) {
+func runVariant(ctx context.Context, o options, rd redis, v variant, stderr io.Writer) (results []result, err error) {
 	table, err := os.CreateTemp("", "flipcache-judge-")
 	if err != nil {
 		return nil, err
@@ -80,7 +79,19 @@ func runMode(ctx context.Context, o options, client rueidis.ClientOption, mode i
 	if err := table.Truncate(judge.Size(o.keys)); err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("demo-%d-%v", time.Now().UnixNano(), mode)
+	name := fmt.Sprintf("demo-%d-%v", time.Now().UnixNano(), v)
+	var ps proxies
+	var admin rueidis.Client
+	if o.chaos {
+		if ps, err = startProxies(o.workers, rd.client.InitAddress[0]); err != nil {
+			return nil, err
+		}
+		defer ps.stop()
+		if admin, err = rueidis.NewClient(rd.client); err != nil {
+			return nil, err
+		}
+		defer admin.Close()
+	}
 	var all []*process
 	defer func() { stopAll(all) }()
 	for i := range o.workers {
@@ -89,11 +100,15 @@ func runMode(ctx context.Context, o options, client rueidis.ClientOption, mode i
 			return nil, err
 		}
 		all = append(all, p)
-		b, err := json.Marshal(config{
-			Worker: i, Workers: o.workers, Keys: o.keys, Name: name, Mode: mode,
-			Addr: client.InitAddress, Single: client.ForceSingleClient, Duration: o.duration, LocalTTL: o.localTTL,
+		c := config{
+			Worker: i, Workers: o.workers, Keys: o.keys, Name: name, Mode: v.mode, MaxStaleness: v.lease,
+			Addr: rd.client.InitAddress, Single: rd.client.ForceSingleClient, Duration: o.duration, LocalTTL: o.localTTL,
 			Reads: o.reads, Writes: o.writes, ValueSize: o.valueSize, Seed: o.seed, Trace: o.trace, LieEvery: o.lieEvery,
-		})
+		}
+		if o.chaos {
+			c.Addr, c.Single, c.Chaos, c.Timeout = []string{ps[i].Listen}, true, true, time.Second
+		}
+		b, err := json.Marshal(c)
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +129,20 @@ func runMode(ctx context.Context, o options, client rueidis.ClientOption, mode i
 			return nil, p.died(i)
 		}
 	}
-	defer progress(o, mode, stderr)()
+	defer progress(o, v, stderr)()
+	if o.chaos {
+		chaotic, calm := context.WithCancel(ctx)
+		faults := schedule(o.seed, o.workers, o.duration, rd.pid != 0)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			chaos(chaotic, faults, ps, all, rd.pid, admin)
+		}()
+		defer func() {
+			calm()
+			<-over // before the workers are ended: one may be stopped
+		}()
+	}
 	lines, err := eachLine(ctx, all)
 	if err != nil {
 		return nil, err
@@ -237,13 +265,13 @@ func (t *tail) String() string {
 
 // progress shows a bar until stop is called; none where the output is no
 // terminal.
-func progress(o options, mode invalidate.Mode, stderr io.Writer) (stop func()) {
+func progress(o options, v variant, stderr io.Writer) (stop func()) {
 	f, ok := stderr.(*os.File)
 	if !ok || o.json || !term.IsTerminal(int(f.Fd())) {
 		return func() {}
 	}
 	const step = 100 * time.Millisecond
-	bar := progressbar.NewOptions64(int64(o.duration/step), progressbar.OptionSetDescription(mode.String()),
+	bar := progressbar.NewOptions64(int64(o.duration/step), progressbar.OptionSetDescription(v.String()),
 		progressbar.OptionSetWriter(f), progressbar.OptionClearOnFinish(), progressbar.OptionShowElapsedTimeOnFinish())
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -38,6 +38,8 @@ type config struct {
 	Addr                  []string
 	Single                bool
 	Duration, LocalTTL    time.Duration
+	MaxStaleness, Timeout time.Duration
+	Chaos                 bool
 	Reads, Writes         int
 	ValueSize             int
 	Seed                  uint64
@@ -48,6 +50,8 @@ type config struct {
 type result struct {
 	Reads, LocalHits, Stale, AgeLowerBounds uint64
 	Writes, Unknown, Sent, Received, Lies   uint64
+	Errors                                  uint64        // reads and writes that failed
+	NotMended                               time.Duration // the worst age after the chaos
 	Elapsed                                 time.Duration
 	Local, Redis, Age                       *hdrhistogram.Snapshot // ns, ns, µs
 	Err                                     string
@@ -94,7 +98,7 @@ func work(c config, in *bufio.Reader, out io.Writer) error {
 	client := rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	store, cache, err := open(ctx, client, c.Mode, c.Name, c.Keys, c.LocalTTL)
+	store, cache, err := open(ctx, client, c)
 	if err != nil {
 		return err
 	}
@@ -211,6 +215,10 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 		case errors.Is(err, hybrid.ErrOutcomeUnknown):
 			l.generation++ // it may yet happen: nobody could be judged by this key any more
 			w.res.Unknown++
+			w.res.Errors++
+		case w.Chaos && ctx.Err() == nil: // refused: it did not happen
+			l.version--
+			w.res.Errors++
 		default:
 			return err
 		}
@@ -222,6 +230,7 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 // read reads keys and judges every read.
 func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) error {
 	misses := w.cache.Stats().Misses
+	mended := judge.Now() + (w.Duration - chaosPauses + mendTime)
 	for p := newPace(w.Reads); p.wait(stop); {
 		key := keys.next()
 		mark := w.table.Before(key)
@@ -234,6 +243,11 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if w.Chaos {
+				w.res.Errors++
+				misses = w.cache.Stats().Misses
+				continue
 			}
 			return err
 		}
@@ -249,6 +263,9 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 		if verdict := w.table.Judge(key, mark, began, version); verdict.Stale {
 			w.res.Stale++
 			w.age.RecordValue(max(1, verdict.Age.Microseconds()))
+			if w.Chaos && began > mended {
+				w.res.NotMended = max(w.res.NotMended, verdict.Age)
+			}
 			if verdict.AtLeast {
 				w.res.AgeLowerBounds++
 			}
