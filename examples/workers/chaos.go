@@ -72,6 +72,7 @@ func schedule(seed uint64, workers int, length time.Duration, freezeServer bool)
 type proxies []*toxiproxy.Proxy
 
 func startProxies(n int, upstream string) (ps proxies, err error) {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log on their own
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	for i := range n {
 		p := toxiproxy.NewProxy(server, fmt.Sprint("worker ", i), "127.0.0.1:0", upstream)
