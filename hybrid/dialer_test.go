@@ -23,9 +23,9 @@ type gatedDialer struct {
 	held     chan struct{}
 }
 
-func newGatedDialer(t *testing.T, s *redisserver.Server) gatedDialer {
+func newGatedDialer(t *testing.T, s *redisserver.Server, mode invalidate.Mode) gatedDialer {
 	d := gatedDialer{mu: new(sync.Mutex), refusing: new(bool), hold: new(chan struct{}), held: make(chan struct{}, 100)}
-	d.process = join(t, s, invalidate.PubSub, func(so *StoreOptions, _ *Options[string, string]) {
+	d.process = join(t, s, mode, func(so *StoreOptions, _ *Options[string, string]) {
 		so.Client.PipelineMultiplex = -1 // the one data connection is there before any is refused
 		so.Client.DialCtxFn = func(ctx context.Context, addr string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			d.mu.Lock()

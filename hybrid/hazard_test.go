@@ -92,7 +92,7 @@ func TestH3_OwnEcho(t *testing.T) {
 func TestH6_LostConnection(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s)
+	a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s, invalidate.PubSub)
 	a.set(t, "k", "v1")
 	b.want(t, "k", "v1")
 	b.settle(t, admin)
@@ -139,7 +139,7 @@ func TestH7_FlightAcrossACut(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)
-			a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s)
+			a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s, invalidate.PubSub)
 			a.set(t, "k", "v1")
 			b.settle(t, admin)
 			var g *gate
@@ -172,7 +172,7 @@ func TestH7_FlightAcrossACut(t *testing.T) {
 func TestH8_FillBeforeTheSubscriptionIsConfirmed(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s)
+	a, b := join(t, s, invalidate.PubSub), newGatedDialer(t, s, invalidate.PubSub)
 	a.set(t, "k", "v1")
 	b.settle(t, admin)
 	b.holdSubscribe()
