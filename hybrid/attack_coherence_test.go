@@ -416,7 +416,7 @@ func readsNeverStepBack(t *testing.T, mode invalidate.Mode) {
 // H32: presence is told by Redis' nil only.
 func TestEmptyValueIsAValue(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
-		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
+		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
 			a, b := join(t, s, mode), join(t, s, mode)
 			a.set(t, "k", "")
 			for name, p := range map[string]process{"writer": a, "reader": b} {

@@ -82,7 +82,7 @@ func freeAddr(t *testing.T) string {
 
 func TestOpenWithoutRedisNamesTheAddress(t *testing.T) {
 	addr := freeAddr(t)
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		_, err := Open(ctx, StoreOptions{Client: rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true}, Invalidation: mode})
 		if err == nil || !strings.Contains(err.Error(), addr) {
 			t.Errorf("%v: got %v, want an error with %s", mode, err, addr)
@@ -213,7 +213,7 @@ func TestPermissionsAreNamed(t *testing.T) {
 		refused(t, err, ErrPermission, "n:k")
 	})
 	t.Run("may not write", func(t *testing.T) {
-		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 			p := join(t, s, mode, user("noset", "-@write"))
 			p.want(t, "k", "before")
 			for name, op := range writingMethods(p) {

@@ -125,6 +125,9 @@ type shared[K Key, V any] struct {
 // (the user may not subscribe to the cache's channel).
 func New[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V], error) {
 	c, err := newCache(s, name, o)
+	if err != nil && s != nil && s.ctx.Err() != nil {
+		err = ErrClosed
+	}
 	if err != nil {
 		return nil, &Error{Op: "new", Name: name, Err: redisError(err)}
 	}

@@ -24,7 +24,7 @@ import (
 // H27: a default materialised by two processes at once: the winner's is what
 // both return.
 func TestH27_DefaultsOfTwoProcessesAtOnceAgree(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		first := newHeldLoader("first's")
 		a := joinAs(t, s, mode, Options[string, string]{Default: func(k string) (string, error) { return first.load(ctx, k) }})
@@ -47,7 +47,7 @@ func TestH27_DefaultsOfTwoProcessesAtOnceAgree(t *testing.T) {
 }
 
 func TestH27_DefaultDoesNotGoOverAFreshWrite(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		l := newHeldLoader("default")
 		a := joinAs(t, s, mode, Options[string, string]{Default: func(k string) (string, error) { return l.load(ctx, k) }})
@@ -584,7 +584,7 @@ func TestAtomicChangesAreHeardByOtherProcesses(t *testing.T) {
 }
 
 func TestSetIfAbsentHasOneWinner(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		peers := make([]peer[string, int], 4)
 		for i := range peers {
@@ -614,7 +614,7 @@ func TestSetIfAbsentHasOneWinner(t *testing.T) {
 }
 
 func TestGetAndDeleteHasOneWinner(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		peers := make([]peer[string, int], 4)
 		for i := range peers {

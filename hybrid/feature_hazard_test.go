@@ -359,7 +359,7 @@ func TestH10_BatchesOfAClearCarryTheirAnnouncement(t *testing.T) {
 // While one process clears again and again, others read, write and load. When
 // all is quiet no local tier differs from Redis.
 func TestH10_ClearAmidReadsAndWritesLeavesTheTiersEqualToRedis(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)

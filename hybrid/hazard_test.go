@@ -280,7 +280,7 @@ func TestH23_LocalEntryEndsWithItsKey(t *testing.T) {
 
 // H33: the local tier is changed first and Redis fails, refuses or is slow.
 func TestH33_RefusedWriteLeavesNothingLocal(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)

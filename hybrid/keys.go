@@ -14,9 +14,12 @@ type Key interface {
 // maxName bounds a cache's name, in bytes.
 const maxName = 512
 
-// reserved is the first part of keys that this library keeps for itself beside
-// the users' ones. It is no cache's name.
-const reserved = "flipcache#load"
+// reservedNames begins what this library keeps in Redis for itself beside the
+// users' keys. No cache's name begins so.
+const reservedNames = "flipcache#"
+
+// reserved is the first part of the keys of load tokens.
+const reserved = reservedNames + "load"
 
 // keyText returns the key as it stands in Redis after "name:".
 func keyText[K Key](key K) string {
@@ -75,8 +78,8 @@ func checkName(name string, taken map[string]bool) error {
 		return optionError("name has %d bytes: at most %d are allowed", len(name), maxName)
 	case taken[name]:
 		return optionError("name %q is taken on this Store: share the Cache that New returned", name)
-	case overlap(name, reserved):
-		return optionError("name %q is reserved: choose one that does not begin with %q", name, reserved)
+	case strings.HasPrefix(name, reservedNames):
+		return optionError("name %q is reserved: choose one that does not begin with %q", name, reservedNames)
 	}
 	for other := range taken {
 		if overlap(name, other) {

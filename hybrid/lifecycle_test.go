@@ -93,7 +93,7 @@ func TestCloseDoesNotWaitForAWatcher(t *testing.T) {
 
 func TestMethodsDuringCloseReturnAResultOrErrClosed(t *testing.T) {
 	s := redistest.Real(t)
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			for range 5 {
 				p := join(t, s, mode, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = 2 * time.Second })
@@ -157,7 +157,7 @@ func (e explosive) Decode(b []byte) (string, error) {
 }
 
 func TestPanicInACodecLeavesTheKeyUsable(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		e := explosive{new(atomic.Bool), new(atomic.Bool)}
 		p := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.Codec = e })
@@ -212,7 +212,7 @@ func TestPanicInACodecLeavesTheKeyUsable(t *testing.T) {
 }
 
 func TestReaderThatLeavesTakesNobodyWithIt(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		redistest.Do(t, redistest.Client(t, s), "SET", "n:k", "v")
 		g := newGate(p, afterReadReply, "k")
@@ -240,7 +240,7 @@ func TestReaderThatLeavesTakesNobodyWithIt(t *testing.T) {
 func TestEveryMethodEndsByItsTimeoutOnAStoppedServer(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	const slack = 4 * time.Second
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)
@@ -310,7 +310,7 @@ func (m *movable) dial(ctx context.Context, _ string, d *net.Dialer, _ *tls.Conf
 }
 
 func TestStoreWorksAgainAfterTheServerWasRestarted(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			old := redistest.Real(t)
 			m := new(movable)

@@ -39,9 +39,9 @@ func value(v string) func(context.Context, string) (string, error) {
 	return func(context.Context, string) (string, error) { return v, nil }
 }
 
-// bothModes runs test in each mode on a redis-server of its own.
-func bothModes(t *testing.T, test func(t *testing.T, mode invalidate.Mode, s *redisserver.Server)) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+// eachMode runs test in each mode on a redis-server of its own.
+func eachMode(t *testing.T, test func(t *testing.T, mode invalidate.Mode, s *redisserver.Server)) {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) { test(t, mode, redistest.Real(t)) })
 	}
 }
@@ -81,7 +81,7 @@ func TestH37_LoadOfBeforeAChangeIsNotStored(t *testing.T) {
 	} {
 		for _, who := range []string{"another process", "the same process"} {
 			t.Run(test.name+" by "+who, func(t *testing.T) {
-				bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+				eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 					admin := redistest.Client(t, s)
 					a, b := join(t, s, mode), join(t, s, mode)
 					marks := []*mark{newMark(t, a), newMark(t, b)}
@@ -170,7 +170,7 @@ func TestLoadsReturnDespiteFlushesAndKilledConnections(t *testing.T) {
 func TestCancelledLoadKeepsNobodyFromLoading(t *testing.T) {
 	for _, where := range []string{"before the token is known", "in the loader"} {
 		t.Run(where, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				a, b := join(t, s, mode), join(t, s, mode)
 				g := newGate(a, afterTokenIsLaid, "k")
 				l := newHeldLoader("a")
@@ -213,7 +213,7 @@ func TestLoaderThatPanicsOrExitsFailsItsCallersOnly(t *testing.T) {
 		"Goexit":            runtime.Goexit,
 	} {
 		t.Run(name, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				a, b := join(t, s, mode), join(t, s, mode)
 				l := newHeldLoader("")
 				var wg sync.WaitGroup
@@ -252,7 +252,7 @@ func TestFirstCallersCancelIsItsOwn(t *testing.T) {
 		"local": func(*StoreOptions, *Options[string, string]) {}, "no local": func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				p := join(t, s, mode, o)
 				l := newHeldLoader("v")
 				leader, cancel := context.WithCancel(ctx)
@@ -290,7 +290,7 @@ func TestOneLoadAKey(t *testing.T) {
 		"small local": func(_ *StoreOptions, o *Options[string, string]) { o.LocalSize = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				p := join(t, s, mode, o)
 				var loads [8]atomic.Int32
 				rounds := 1000
@@ -327,7 +327,7 @@ func TestOneLoadAKey(t *testing.T) {
 
 func TestLoaderThatReturnsValueAndErrorLeaksNoValue(t *testing.T) {
 	mine := errors.New("mine")
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		p := join(t, s, mode)
 		for _, want := range []error{mine, ErrNotFound, fmt.Errorf("wrapped: %w", ErrNotFound)} {
@@ -352,7 +352,7 @@ func TestLoaderThatReturnsValueAndErrorLeaksNoValue(t *testing.T) {
 }
 
 func TestWaitersGetAValueThatEndsBeforeTheyDo(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.TTL = time.Millisecond })
 		l := newHeldLoader("v")
 		var wg sync.WaitGroup
@@ -370,7 +370,7 @@ func TestWaitersGetAValueThatEndsBeforeTheyDo(t *testing.T) {
 }
 
 func TestLoaderThatNeverReturnsHoldsNobodyElse(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		l := newHeldLoader("v")
 		first := async(func() { p.GetOrLoad(ctx, "k", l.load) })
@@ -401,7 +401,7 @@ func TestLoaderThatNeverReturnsHoldsNobodyElse(t *testing.T) {
 }
 
 func TestCloseEndsTheWaitForALoaderThatNeverReturns(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		l := newHeldLoader("v")
 		defer close(l.open)
@@ -423,7 +423,7 @@ func TestCloseEndsTheWaitForALoaderThatNeverReturns(t *testing.T) {
 }
 
 func TestLoaderHearsOfClose(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		inside := make(chan struct{})
 		var err error
@@ -515,7 +515,7 @@ func TestBytesThatWereReplacedDuringTheLoadStay(t *testing.T) {
 }
 
 func TestLoadsGoOnWithoutRedis(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Real(t)
 			p := join(t, s, mode, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = 500 * time.Millisecond })
@@ -540,7 +540,7 @@ func TestLoadsGoOnWithoutRedis(t *testing.T) {
 
 // While Redis is away the tier is not live, and yet the callers share a load.
 func TestOneLoadAKeyWithoutRedis(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		s.Close()
 		if mode == invalidate.PubSub {
@@ -572,7 +572,7 @@ func TestOneLoadAKeyWithoutRedis(t *testing.T) {
 }
 
 func TestLoadedValueLivesForTheCachesTTL(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		p := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) {
 			o.TTL = 1500*time.Millisecond + 900*time.Microsecond
@@ -583,6 +583,9 @@ func TestLoadedValueLivesForTheCachesTTL(t *testing.T) {
 		m := redistest.Do(t, admin, "PTTL", "n:k")
 		if ms, _ := m.AsInt64(); ms > 1500 || ms < 500 {
 			t.Errorf("PTTL is %d, want 1500", ms)
+		}
+		if mode == invalidate.Tracking {
+			p.want(t, "k", "v") // what a load stored is tracked from the next read on
 		}
 		if v := p.local("k"); v != "v" {
 			t.Errorf("the local tier holds %q", v)
@@ -597,7 +600,7 @@ func TestLoadedValueLivesForTheCachesTTL(t *testing.T) {
 
 func TestLoaderSeesTheCallersValuesAndNotItsEnd(t *testing.T) {
 	type key struct{}
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		p := join(t, s, mode)
 		caller, cancel := context.WithDeadline(context.WithValue(ctx, key{}, "mine"), time.Now().Add(time.Hour))
 		defer cancel()
@@ -617,7 +620,7 @@ func TestLoaderSeesTheCallersValuesAndNotItsEnd(t *testing.T) {
 func TestTwoProcessesThatLoadAtOnceAgree(t *testing.T) {
 	for _, order := range []string{"the later ends first", "the earlier ends first"} {
 		t.Run(order, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				admin := redistest.Client(t, s)
 				a, b := join(t, s, mode), join(t, s, mode)
 				la, lb := newHeldLoader("a"), newHeldLoader("b")
@@ -652,7 +655,7 @@ func TestTwoProcessesThatLoadAtOnceAgree(t *testing.T) {
 }
 
 func TestLoadThatOutlivesItsTokenIsReturnedAndNotStored(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
+	eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
 		p := join(t, s, mode)
 		l := newHeldLoader("v")

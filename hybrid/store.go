@@ -76,10 +76,11 @@ type Store struct {
 	cancel context.CancelFunc
 	hangUp context.CancelFunc // cuts the client's connections
 
-	mu     sync.Mutex // guards all below
-	names  map[string]bool
-	closed bool
-	caches []interface{ close() }
+	mu       sync.Mutex // guards all below
+	names    map[string]bool
+	closed   bool
+	caches   []interface{ close() }
+	listener *listener // of Check, from its first call on
 
 	// hook, set by tests only and before any use, runs at the places where
 	// races are decided: see the constants.
@@ -173,7 +174,8 @@ func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreO
 		return nil
 	}
 	s.stream, err = invalidate.Open(ctx, invalidate.Config{
-		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Logger: o.Logger,
+		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness,
+		Announces: s.announces, Logger: o.Logger,
 	})
 	if err != nil {
 		s.stream = nil

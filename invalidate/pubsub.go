@@ -45,7 +45,12 @@ func newPubSub(s *Stream) (*pubsub, error) {
 	return p, err
 }
 
-func (p *pubsub) close() { p.client.Close() }
+func (p *pubsub) commands() rueidis.Client { return p.client }
+
+func (p *pubsub) close() {
+	p.hangUp()
+	p.client.Close()
+}
 
 func (p *pubsub) hangUp() {
 	p.s.mu.Lock()

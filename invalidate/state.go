@@ -48,6 +48,9 @@ type State struct {
 	Since time.Time
 	// Cuts counts how often the status went from Live to Cut.
 	Cuts uint64
+	// LastCut is when that was last, and LastCause why; zero if never.
+	LastCut   time.Time
+	LastCause error
 }
 
 // String returns the state for a log line.

@@ -48,6 +48,9 @@ type Config struct {
 	// MaxStaleness is how long an answered probe lets the tiers serve: see
 	// Lease. 0: no lease.
 	MaxStaleness time.Duration
+	// Announces says that this process announces its writes. It is told to
+	// others, and has no effect here.
+	Announces bool
 	// Logger gets a line a cut and a line a resume. nil: silent.
 	Logger *zap.Logger
 
@@ -97,8 +100,11 @@ type ear interface {
 	// probe has Redis answer token by the way that invalidations come, where
 	// answered is called. It is bounded by the stream's Timeout.
 	probe(id uint64, token string) error
-	// hangUp closes the session's connection, and waits for no peer.
+	// commands returns a client for what is neither listened for nor tracked.
+	commands() rueidis.Client
+	// hangUp closes the session's connection.
 	hangUp()
+	// close ends everything, after the last session.
 	close()
 }
 
@@ -295,10 +301,10 @@ func (s *Stream) run(first chan<- error) {
 		} else {
 			s.end(Cut, err)
 		}
-		s.ear.hangUp() // after the cut: where the peer is silent it takes a second
 		if over {
 			return
 		}
+		s.ear.hangUp() // after the cut: where the peer is silent it takes a second
 		select {
 		case <-s.ctx.Done():
 			s.end(Closed, nil)
@@ -361,8 +367,8 @@ func (s *Stream) hold(began func(error)) error {
 		}
 		s.wg.Go(func() {
 			if err := s.ask(id); err != nil {
-				if _, refused := rueidis.IsRedisErr(err); refused {
-					s.fail(id, err)
+				if re := (*rueidis.RedisError)(nil); errors.As(err, &re) {
+					s.fail(id, err) // refused
 				} // else it is not heard
 			}
 		})
@@ -391,6 +397,14 @@ func lossOf(err error) error {
 		err = errors.New("closed")
 	}
 	return fmt.Errorf("connection lost: %w", err)
+}
+
+// Ask sends a probe now, beside those that go out by themselves.
+func (s *Stream) Ask() error {
+	s.mu.Lock()
+	id := s.session
+	s.mu.Unlock()
+	return s.ask(id)
 }
 
 // ask sends a probe. Its answer may come later than ask returns.
@@ -457,6 +471,7 @@ func (s *Stream) setStateLocked(status Status, cause error) {
 		s.state.Since = time.Now()
 		if old.Status == Live && status == Cut {
 			s.state.Cuts++
+			s.state.LastCut, s.state.LastCause = s.state.Since, cause
 		}
 	} else if errorText(cause) == errorText(old.Cause) {
 		return

@@ -26,8 +26,9 @@ var ErrNoTracking = errors.New("no CLIENT TRACKING here: use invalidate.PubSub, 
 // It is tracking key by key, without NOLOOP: that would hide what Redis evicts
 // for a command of our own.
 type tracking struct {
-	s      *Stream
-	client rueidis.Client
+	s        *Stream
+	client   rueidis.Client
+	closeAll context.CancelFunc // of connections
 
 	mu    sync.Mutex // guards all below; taken after Stream.mu, if both are
 	conn  net.Conn   // the newest
@@ -47,7 +48,11 @@ func newTracking(s *Stream) (*tracking, error) {
 	o.Dialer.Timeout = s.cfg.Timeout
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = max(streamWriteTimeout, s.cfg.Timeout)
-	until := dial.Until(s.ctx, s.cfg.Client)
+	connections, cancel := context.WithCancel(context.Background())
+	t.closeAll = cancel
+	opening := context.AfterFunc(s.ctx, cancel)
+	defer opening()
+	until := dial.Until(connections, s.cfg.Client)
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
 		conn, err := until(ctx, addr, d, c)
 		if err != nil {
@@ -61,6 +66,9 @@ func newTracking(s *Stream) (*tracking, error) {
 	}
 	var err error
 	t.client, err = rueidis.NewClient(o)
+	if err != nil {
+		cancel()
+	}
 	if errors.Is(err, rueidis.ErrNoCache) {
 		words, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, fmt.Errorf("%w; the server says: %s", ErrNoTracking, words)
@@ -98,7 +106,13 @@ func (t *tracking) interrupt(cause error) {
 	}
 }
 
-func (t *tracking) close() { t.client.Close() }
+func (t *tracking) commands() rueidis.Client { return t.client }
+
+// close lets commands that are under way end.
+func (t *tracking) close() {
+	t.client.Close()
+	t.closeAll()
+}
 
 // hangUp closes the connection of the session. One that was made since serves
 // already.
@@ -140,7 +154,11 @@ func (t *tracking) join(_ context.Context, _ string, topic *topic) error {
 
 func (t *tracking) probe(id uint64, token string) error {
 	conn := t.newest()
-	if err := t.s.register(t.client, "", ""); err != nil {
+	err := t.s.register(t.client, "", "")
+	if re := (*rueidis.RedisError)(nil); t.s.lease.max == 0 && errors.As(err, &re) {
+		err = nil // it is an answer: only a lease has to be a write
+	}
+	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && conn != nil {
 			conn.Close() // the next probe dials
 		}

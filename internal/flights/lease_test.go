@@ -1,0 +1,103 @@
+package flights
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/tier"
+)
+
+// leasedBench is a bench whose entries may be served while now < lease. looked
+// runs whenever the clock is read.
+func leasedBench(t *testing.T) (b *bench, lease *atomic.Int64, looked *func()) {
+	lease, looked = new(atomic.Int64), new(func())
+	b = &bench{T: t}
+	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 {
+		if *looked != nil {
+			(*looked)()
+		}
+		return b.now
+	}), lease)
+	b.Resume()
+	lease.Store(100)
+	t.Cleanup(b.Close)
+	return b, lease, looked
+}
+
+// H13: silence. The entry is served to the lease's end, not a nanosecond
+// longer, and again when the lease is renewed.
+func TestH13_NothingIsServedPastTheLease(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	b.End(b.open(), value(1))
+	for _, step := range []struct {
+		now, lease int64
+		want       int
+	}{{0, 100, 1}, {99, 100, 1}, {100, 100, 0}, {1 << 40, 100, 0}, {1 << 40, 1<<40 + 1, 1}} {
+		b.now = step.now
+		lease.Store(step.lease)
+		b.wantLocal(step.want)
+	}
+}
+
+func TestEntryUnderALeaseEndsAtItsOwnDeadline(t *testing.T) {
+	b, _, _ := leasedBench(t)
+	b.End(b.open(), Reply[int]{Value: 1, Keep: true, Deadline: 50})
+	b.now = 49
+	b.wantLocal(1)
+	b.now = 50
+	b.wantLocal(0)
+}
+
+// H14: the process sleeps between its check and its answer, and wakes in a
+// world in which the lease was renewed by a connection that has already told it
+// of a newer value.
+func TestH14_SleepBeforeTheClockIsReadIsSeen(t *testing.T) {
+	b, lease, looked := leasedBench(t)
+	b.End(b.open(), value(1))
+	*looked = func() { // the entry was loaded
+		b.now = 1000
+		b.Push(k)
+		lease.Store(1100)
+	}
+	b.wantLocal(0)
+}
+
+// H12: a reader whose lease is over joins no fill that was sent before.
+func TestH12_JoinPassesTheTestOfAHit(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	old := b.open()
+	b.now = 100 // the lease is over: what replaced the value may have been acknowledged
+	f, opened := b.BeginFill(k, false, func(*Flight[string, int]) Reply[int] { return value(2) })
+	if opened || f == old {
+		t.Fatalf("opened %t, joined the old fill %t: want to wait as the next", opened, f == old)
+	}
+	b.End(old, value(1))
+	if r := f.Wait(background); r.Value != 2 {
+		t.Errorf("got %+v, want what was sent afterwards", r)
+	}
+	lease.Store(200)
+	b.wantLocal(2)
+}
+
+// H3, Tracking: one push is the write's own, a second one is another's.
+func TestH3_SecondPushKeepsAWriteOut(t *testing.T) {
+	for pushes, want := range []int{1, 1, 0, 0} {
+		b := newBench(t)
+		w := b.BeginWrite(k, 0, nil)
+		for range pushes {
+			b.Push(k)
+		}
+		b.EndWrite(w, true, value(1))
+		b.wantLocal(want)
+		b.wantIdle()
+	}
+}
+
+func TestPushDetachesTheFill(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.Push(k)
+	b.End(f, value(1))
+	b.wantLocal(0)
+}

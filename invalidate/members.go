@@ -1,0 +1,118 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// membership is how long a process counts as a member of its caches without a
+// probe. It is part of the protocol, and longer than any lease.
+const membership = 60 * time.Second
+
+const membersPrefix = "flipcache#members:"
+
+// registerScript: KEYS are the member lists of the caches, ARGV[1] what stands
+// there for this process, ARGV[2] the membership in ms, ARGV[3] and ARGV[4] a
+// channel, or nothing, and a message. It is a write: no replica and no master
+// that lacks its replicas (min-replicas-to-write) does it.
+var registerScript = rueidis.NewLuaScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+for i = 2, #KEYS do
+  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. now)
+  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+end
+if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
+return 1
+`)
+
+// register renews this process's membership in its caches, and publishes
+// message on channel, if there is one, in the same step.
+func (s *Stream) register(client rueidis.Client, channel, message string) error {
+	keys := []string{fmt.Sprintf("flipcache#process:%x", s.sender)}
+	s.mu.Lock()
+	for name := range s.topics {
+		keys = append(keys, membersPrefix+name)
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
+	defer cancel()
+	return registerScript.Exec(ctx, client, keys,
+		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
+}
+
+// A Member is a process that listens to a cache.
+type Member struct {
+	ID        string        // its Sender, in hex
+	Mode      Mode          // how it listens
+	Lease     time.Duration // its MaxStaleness; 0: none
+	Announces bool          // it tells those in PubSub of its writes
+	Where     string        // host/process id
+}
+
+// member is how this process stands in the lists.
+func (s *Stream) member() string {
+	host, _ := os.Hostname()
+	m := Member{fmt.Sprintf("%x", s.sender), s.mode(), s.lease.max, s.cfg.Announces, fmt.Sprintf("%s/%d", host, os.Getpid())}
+	return m.String()
+}
+
+// String returns the member as it stands in Redis.
+func (m Member) String() string {
+	return fmt.Sprintf("%s %v %d %t %s", m.ID, m.Mode, m.Lease.Milliseconds(), m.Announces, m.Where)
+}
+
+func parseMember(s string) (m Member, err error) {
+	parts := strings.SplitN(s, " ", 5)
+	if len(parts) != 5 {
+		return m, fmt.Errorf("invalidate: %q is no member", s)
+	}
+	mode, err1 := ParseMode(parts[1])
+	ms, err2 := strconv.ParseInt(parts[2], 10, 64)
+	announces, err3 := strconv.ParseBool(parts[3])
+	return Member{parts[0], mode, time.Duration(ms) * time.Millisecond, announces, parts[4]}, errors.Join(err1, err2, err3)
+}
+
+// Members returns the processes that registered as listeners to the cache name
+// within the last minute: those in Tracking, and those with a lease.
+func (s *Stream) Members(ctx context.Context, name string) (all []Member, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	client := s.ear.commands()
+	b := client.B()
+	rs := client.DoMulti(ctx, b.Time().Build(), b.Zrange().Key(membersPrefix+name).Min("0").Max("-1").Withscores().Build())
+	now, err := rs[0].AsIntSlice()
+	if err != nil || len(now) != 2 {
+		return nil, fmt.Errorf("TIME: %w", err)
+	}
+	scores, err := rs[1].AsZScores()
+	if err != nil {
+		return nil, err
+	}
+	for _, z := range scores {
+		if int64(z.Score) < now[0]*1000+now[1]/1000 {
+			continue
+		}
+		if m, err := parseMember(z.Member); err == nil { // else of a version to come
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+func (s *Stream) command(c rueidis.CoreClient, cmd rueidis.Completed) rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
+	defer cancel()
+	return c.Do(ctx, cmd)
+}
