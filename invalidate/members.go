@@ -116,3 +116,10 @@ func (s *Stream) command(c rueidis.CoreClient, cmd rueidis.Completed) rueidis.Re
 	defer cancel()
 	return c.Do(ctx, cmd)
 }
+
+func (s *Stream) mode() Mode {
+	if s.cfg.Mode == Off {
+		return PubSub
+	}
+	return s.cfg.Mode
+}
