@@ -73,7 +73,7 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 	limit, cancel := c.store.bound(ctx)
 	defer cancel()
 	redisKey := c.prefix + keyText(key)
-	raw, err := ask1(limit, c.store.client, func() rueidis.Completed {
+	raw, err := c.store.ask1(limit, c.store.client, func() rueidis.Completed {
 		return c.store.client.B().Get().Key(redisKey).Build()
 	}).ToString()
 	found := err == nil

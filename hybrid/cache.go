@@ -160,6 +160,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		lease = s.stream.Lease()
 	}
 	c.flights = flights.New(c.tier, s.clock, lease)
+	c.flights.SetAside(int64(s.serveStale))
 
 	s.mu.Lock()
 	if s.closed {

@@ -246,6 +246,9 @@ func (s *Store) checkStream(r *Report) {
 	if r.State.Status != invalidate.Live {
 		r.problem("invalidation is %v, so every read asks Redis", r.State)
 	}
+	if r.State.Status != invalidate.Live && s.serveStale > 0 {
+		r.problem("reads that Redis does not answer are served for %v from what was held at the cut (ServeStaleFor)", s.serveStale)
+	}
 	lease := s.stream.Lease()
 	if lease == nil {
 		return

@@ -23,6 +23,10 @@ var (
 	// ErrClosed: the Store was closed.
 	ErrClosed = errors.New("the store is closed")
 
+	// ErrCut: Redis has not answered for a while, and was not asked. The text
+	// holds the last cause. Nothing was done.
+	ErrCut = errors.New("Redis cannot be reached")
+
 	// ErrOption: an option, a name or an argument is out of its range. Nothing
 	// was done; the text names the option and says what to do.
 	ErrOption = errors.New("invalid option")
@@ -153,7 +157,7 @@ func redisError(err error) error {
 // unknown outcome.
 func writeError(err error) error {
 	err = redisError(err)
-	if re := (*rueidis.RedisError)(nil); err == nil || errors.As(err, &re) {
+	if re := (*rueidis.RedisError)(nil); err == nil || errors.As(err, &re) || errors.Is(err, ErrCut) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)

@@ -39,8 +39,12 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, op string, key K, load func
 	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource) {
 		return c.answer(e)
 	}
+	return c.orLoad(ctx, op, key, c.fill(ctx, key), load)
+}
+
+// orLoad returns what a fill brought, or else loads.
+func (c *Cache[K, V]) orLoad(ctx context.Context, op string, key K, r reply[V], load func(context.Context, K) (V, error)) (V, error) {
 	var zero V
-	r := c.fill(ctx, key)
 	switch {
 	case r.NoSource:
 		return zero, ErrNotFound
@@ -121,7 +125,7 @@ func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) 
 	defer cancel()
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := ask(ctx, c.data, func() []rueidis.Completed { // to lay the same token twice does no harm
+	rs := c.store.ask(ctx, c.data, func() []rueidis.Completed { // to lay the same token twice does no harm
 		return append([]rueidis.Completed{
 			c.data.B().Set().Key(tokenKey(redisKey)).Value(token).PxMilliseconds(tokenLife.Milliseconds()).Build(),
 		}, c.readCommands(redisKey)...)
@@ -191,7 +195,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 			case err != nil:
 				return keep, err
 			case stored == 1:
-				keep.Value = c.copied(v)
+				keep.Value, keep.Born = c.copied(v), sent
 				keep.Deadline, keep.Keep = c.deadline(sent, life)
 				keep.Keep = keep.Keep && c.store.mode != invalidate.Tracking // which does not track what was written so
 				return keep, nil

@@ -99,7 +99,7 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	return writeError(c.store.client.Do(ctx, c.announceAll(c.store.client)).Error())
+	return writeError(c.store.tell(ctx, c.store.client, []rueidis.Completed{c.announceAll(c.store.client)})[0].Error())
 }
 
 // announceAll is the command that tells of a change of any key.
@@ -126,7 +126,7 @@ func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []stri
 	if c.channel != "" {
 		commands = append(commands, c.announceAll(cl))
 	}
-	for _, r := range cl.DoMulti(ctx, append(commands, b.Exec().Build())...) {
+	for _, r := range c.store.tell(ctx, cl, append(commands, b.Exec().Build())) {
 		if err := r.Error(); err != nil {
 			return writeError(err)
 		}
@@ -144,7 +144,7 @@ func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(cl rueid
 				return err
 			}
 			step, cancel := c.store.bound(ctx)
-			page, err := ask1(step, cl, func() rueidis.Completed {
+			page, err := c.store.ask1(step, cl, func() rueidis.Completed {
 				return cl.B().Scan().Cursor(cursor).Match(match).Count(scanCount).Build()
 			}).AsScanEntry()
 			cancel()

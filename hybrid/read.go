@@ -30,7 +30,59 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
 	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
 		return c.answer(e)
 	}
+	v, _, err := c.getMiss(ctx, key)
+	return v, err
+}
+
+// An Origin says where a value came from.
+type Origin uint8
+
+const (
+	// Redis: it was asked, or the value was loaded.
+	Redis Origin = iota
+	// Local: the local tier had it.
+	Local
+	// Aside: Redis did not answer, and ServeStaleFor allowed what the local tier
+	// held when invalidation was cut.
+	Aside
+)
+
+// String returns the origin in lower case.
+func (o Origin) String() string {
+	switch o {
+	case Redis:
+		return "redis"
+	case Local:
+		return "local"
+	case Aside:
+		return "aside"
+	}
+	return fmt.Sprintf("origin(%d)", uint8(o))
+}
+
+// Meta says what GetMeta's value is worth.
+type Meta struct {
+	Origin Origin
+	// Age is how long ago Redis was asked for the value, or told it; 0 for one
+	// that was just loaded.
+	Age time.Duration
+	// Stale: nothing bounds how long ago it was replaced but ServeStaleFor.
+	Stale bool
+}
+
+// GetMeta is Get with where the value comes from and how old it is.
+//
+// Errors: those of Get.
+func (c *Cache[K, V]) GetMeta(ctx context.Context, key K) (V, Meta, error) {
+	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+		v, err := c.answer(e)
+		return v, Meta{Origin: Local, Age: c.since(e.Born)}, err
+	}
 	return c.getMiss(ctx, key)
+}
+
+func (c *Cache[K, V]) since(born int64) time.Duration {
+	return time.Duration(c.store.clock.Exact() - born)
 }
 
 // entry returns what the local tier has for key, or nil.
@@ -50,18 +102,37 @@ func (c *Cache[K, V]) answer(e *tier.Entry[K, V]) (V, error) {
 	return c.copied(e.Value), nil
 }
 
-func (c *Cache[K, V]) getMiss(ctx context.Context, key K) (V, error) {
-	if c.initial != nil {
-		return c.getOrLoad(ctx, "get", key, c.initial)
-	}
+func (c *Cache[K, V]) getMiss(ctx context.Context, key K) (v V, m Meta, err error) {
 	r := c.fill(ctx, key)
-	switch {
-	case r.Err != nil:
-		return r.Value, c.fail("get", key, c.store.reason(ctx, r.Err))
-	case r.Missing:
-		return r.Value, ErrNotFound
+	if r.Err != nil {
+		if e := c.staleEntry(key, r.Err); e != nil {
+			return c.copied(e.Value), Meta{Origin: Aside, Age: c.since(e.Born), Stale: true}, nil
+		}
 	}
-	return c.copied(r.Value), nil
+	switch {
+	case c.initial != nil:
+		v, err = c.orLoad(ctx, "get", key, r, c.initial)
+		return v, m, err
+	case r.Err != nil:
+		return v, m, c.fail("get", key, c.store.reason(ctx, r.Err))
+	case r.Missing:
+		return v, m, ErrNotFound
+	}
+	return c.copied(r.Value), Meta{Age: c.since(r.Born)}, nil
+}
+
+// staleEntry returns what ServeStaleFor allows for key, of which Redis could
+// not be asked, as err says; else nil.
+func (c *Cache[K, V]) staleEntry(key K, err error) *tier.Entry[K, V] {
+	if !noAnswer(err) && !errors.Is(err, ErrCut) {
+		return nil
+	}
+	e := c.flights.Aside(key)
+	if e == nil || e.Missing {
+		return nil
+	}
+	c.counters.staleHits.Add(1)
+	return e
 }
 
 // fill reads key through its flight.
@@ -80,7 +151,7 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 	redisKey := c.prefix + keyText(f.Key())
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
-	rs := ask(ctx, c.data, func() []rueidis.Completed { return c.readCommands(redisKey) })
+	rs := c.store.ask(ctx, c.data, func() []rueidis.Completed { return c.readCommands(redisKey) })
 	r, ttl := c.decode(rs[0], rs[1], sent)
 	if c.needsRefresh(r, ttl) {
 		c.refresh(ctx, []string{redisKey}, []*reply[V]{&r})
@@ -124,13 +195,14 @@ func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r rep
 		ttl = milliseconds(ms)
 	}
 	r.Deadline, r.Keep = c.deadline(sent, ttl)
+	r.Born = sent
 	return r, ttl
 }
 
 // missing is the reply of a key that was not there at sent, or that a loader
 // knew nothing of.
 func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
-	r := reply[V]{Missing: true, NoSource: noSource}
+	r := reply[V]{Missing: true, NoSource: noSource, Born: sent}
 	if c.negative > 0 {
 		r.Deadline, r.Keep = c.localDeadline(sent, c.negative)
 	}
@@ -214,7 +286,11 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 	for i, key := range missed {
 		switch r := waits[i].Wait(ctx); {
 		case r.Err != nil:
-			errs = append(errs, c.fail("getmany", key, c.store.reason(ctx, r.Err)))
+			if e := c.staleEntry(key, r.Err); e != nil {
+				found[key] = c.copied(e.Value)
+			} else {
+				errs = append(errs, c.fail("getmany", key, c.store.reason(ctx, r.Err)))
+			}
 		case !r.Missing:
 			found[key] = c.copied(r.Value)
 		case !r.NoSource:
@@ -257,7 +333,7 @@ func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
 	}
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(uint64(len(fs)))
-	rs := ask(ctx, c.data, func() []rueidis.Completed {
+	rs := c.store.ask(ctx, c.data, func() []rueidis.Completed {
 		commands := make([]rueidis.Completed, 0, 2*len(keys))
 		for _, k := range keys {
 			commands = append(commands, c.readCommands(k)...)
@@ -294,7 +370,7 @@ func (c *Cache[K, V]) TTL(ctx context.Context, key K) (time.Duration, error) {
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	ms, err := ask1(ctx, c.store.client, func() rueidis.Completed {
+	ms, err := c.store.ask1(ctx, c.store.client, func() rueidis.Completed {
 		return c.store.client.B().Pttl().Key(c.prefix + keyText(key)).Build()
 	}).AsInt64()
 	switch {

@@ -56,7 +56,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*rep
 	sent := c.store.clock.Exact()
 	var results []rueidis.RedisResult
 	if len(keys) == 1 {
-		results = []rueidis.RedisResult{refreshScript.Exec(ctx, c.data, keys, []string{half, ttl})}
+		results = []rueidis.RedisResult{c.store.run(ctx, c.data, refreshScript, keys, []string{half, ttl})}
 	} else {
 		execs := make([]rueidis.LuaExec, len(keys))
 		for i, k := range keys {
@@ -111,7 +111,7 @@ func (c *Cache[K, V]) scriptKeeping(ctx context.Context, key K, load *flights.Fl
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
 	sent := c.store.clock.Exact()
-	r := script.Exec(ctx, c.data, []string{redisKey, tokenKey(redisKey)}, append([]string{channel, message}, args...))
+	r := c.store.run(ctx, c.data, script, []string{redisKey, tokenKey(redisKey)}, append([]string{channel, message}, args...))
 	c.store.at(afterWriteReply, redisKey)
 	c.counters.writes.Add(1)
 	keep, err = end(r, sent)

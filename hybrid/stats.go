@@ -14,6 +14,9 @@ type Stats struct {
 	Evicted  uint64 // entries that left the local tier to make room
 	Entries  int    // in the local tier now
 
+	// StaleHits counts reads that Redis did not answer and ServeStaleFor did.
+	StaleHits uint64
+
 	// Refreshes counts keys whose TTL this process set anew for
 	// RefreshTTLOnGet, RefreshErrors how often that failed; the read itself
 	// did not.
@@ -26,7 +29,7 @@ type Stats struct {
 
 // counters are those off the hit path.
 type counters struct {
-	misses, fills, loads, writes, sent, received, writeBackErrors, refreshes, refreshErrors atomic.Uint64
+	misses, fills, loads, writes, sent, received, writeBackErrors, refreshes, refreshErrors, staleHits atomic.Uint64
 }
 
 // Stats returns the counts so far. They are read one after the other, not in
@@ -43,6 +46,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Refreshes:       c.counters.refreshes.Load(),
 		RefreshErrors:   c.counters.refreshErrors.Load(),
 		WriteBackErrors: c.counters.writeBackErrors.Load(),
+		StaleHits:       c.counters.staleHits.Load(),
 	}
 	if c.tier != nil {
 		s.Entries, s.Evicted = c.tier.Len(), c.tier.Evicted()

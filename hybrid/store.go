@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,14 @@ type StoreOptions struct {
 	// stands still on a machine that is suspended whole.
 	MaxStaleness time.Duration
 
+	// ServeStaleFor lets reads that Redis does not answer have what the local tier
+	// held when invalidation was cut, for so long from the cut. It is set aside
+	// there, read by nothing else, loses what this process writes, deletes or
+	// clears, and is dropped when invalidation is back. It voids all bounds on
+	// staleness in this process meanwhile; GetMeta and Stats tell. 0: such reads
+	// return their error.
+	ServeStaleFor time.Duration
+
 	// Announce has a process with invalidate.Tracking announce its writes, too,
 	// for those of the same caches that are in invalidate.PubSub.
 	Announce bool
@@ -61,16 +70,18 @@ const (
 // connections, its stream of invalidations and its clock. A process needs one.
 // Safe for concurrent use.
 type Store struct {
-	client    rueidis.Client
-	data      rueidis.Client // for what a tier may hold: with Tracking the stream's, else client
-	mode      invalidate.Mode
-	announces bool               // writes are announced
-	stream    *invalidate.Stream // nil with invalidate.Off
-	timeout   time.Duration
-	clock     *clock.Coarse
-	opened    time.Time
-	id        string        // tells this Store's load tokens from others'
-	tokens    atomic.Uint64 // number of load tokens
+	client     rueidis.Client
+	data       rueidis.Client // for what a tier may hold: with Tracking the stream's, else client
+	mode       invalidate.Mode
+	announces  bool               // writes are announced
+	stream     *invalidate.Stream // nil with invalidate.Off
+	timeout    time.Duration
+	breaker    breaker
+	serveStale time.Duration
+	clock      *clock.Coarse
+	opened     time.Time
+	id         string        // tells this Store's load tokens from others'
+	tokens     atomic.Uint64 // number of load tokens
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
@@ -139,7 +150,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 		data.Dialer.Timeout = o.Timeout
 	}
 	s := &Store{
-		mode: o.Invalidation, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout, opened: time.Now(),
+		mode: o.Invalidation, serveStale: o.ServeStaleFor, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout, opened: time.Now(),
 		clock: clock.NewCoarse(), names: make(map[string]bool), id: rand.Text(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -192,20 +203,45 @@ func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreO
 // rather than wait for Redis until the time is over. Each attempt has commands
 // of its own: where rueidis sends the same ones again it reuses their memory
 // when they succeed, while the dead connection's writer may still read it.
-func ask(ctx context.Context, client rueidis.Client, commands func() []rueidis.Completed) []rueidis.RedisResult {
-	results := client.DoMulti(ctx, commands()...)
+func (s *Store) ask(ctx context.Context, client rueidis.Client, commands func() []rueidis.Completed) []rueidis.RedisResult {
+	results := s.tell(ctx, client, commands())
 	for _, r := range results {
-		err := r.NonRedisError()
-		if err != nil && ctx.Err() == nil && !errors.Is(err, rueidis.ErrClosing) && !errors.Is(err, context.DeadlineExceeded) {
-			return client.DoMulti(ctx, commands()...)
+		err := r.Error()
+		if noAnswer(err) && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+			return s.tell(ctx, client, commands())
 		}
 	}
 	return results
 }
 
 // ask1 is ask for one command.
-func ask1(ctx context.Context, client rueidis.Client, command func() rueidis.Completed) rueidis.RedisResult {
-	return ask(ctx, client, func() []rueidis.Completed { return []rueidis.Completed{command()} })[0]
+func (s *Store) ask1(ctx context.Context, client rueidis.Client, command func() rueidis.Completed) rueidis.RedisResult {
+	return s.ask(ctx, client, func() []rueidis.Completed { return []rueidis.Completed{command()} })[0]
+}
+
+// tell sends commands once.
+func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
+	if err := s.breaker.enter(); err != nil {
+		return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
+	}
+	var results []rueidis.RedisResult
+	if len(commands) == 1 {
+		results = []rueidis.RedisResult{client.Do(ctx, commands[0])}
+	} else {
+		results = client.DoMulti(ctx, commands...)
+	}
+	s.breaker.leave(ctx, results[len(results)-1].Error()) // behind one without an answer none has one
+	return results
+}
+
+// run runs a script once.
+func (s *Store) run(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
+	if err := s.breaker.enter(); err != nil {
+		return rueidis.NewErrorResult(err)
+	}
+	r := script.Exec(ctx, client, keys, args)
+	s.breaker.leave(ctx, r.Error())
+	return r
 }
 
 func (o StoreOptions) validate() error {
@@ -232,6 +268,9 @@ func (o StoreOptions) validate() error {
 	if o.MaxStaleness != 0 && (o.MaxStaleness < invalidate.MinStaleness || o.MaxStaleness > invalidate.MaxMaxStaleness) {
 		errs = append(errs, optionError("MaxStaleness is %v: use %v to %v, or 0 for none", o.MaxStaleness, invalidate.MinStaleness, invalidate.MaxMaxStaleness))
 	}
+	if o.ServeStaleFor < 0 || o.ServeStaleFor > 0 && o.Invalidation == invalidate.Off {
+		errs = append(errs, optionError("ServeStaleFor is %v with Invalidation %v: use 0 or more, with invalidate.PubSub or invalidate.Tracking", o.ServeStaleFor, o.Invalidation))
+	}
 	if o.Announce && o.Invalidation != invalidate.Tracking {
 		errs = append(errs, optionError("Announce is set although Invalidation is %v: leave it out", o.Invalidation))
 	}
@@ -247,7 +286,7 @@ func (s *Store) checkVersion(ctx context.Context, resp2 bool) error {
 	if resp2 {
 		protocol = "2"
 	}
-	hello, err := ask1(ctx, s.client, func() rueidis.Completed { return s.client.B().Arbitrary("HELLO", protocol).Build() }).AsMap()
+	hello, err := s.ask1(ctx, s.client, func() rueidis.Completed { return s.client.B().Arbitrary("HELLO", protocol).Build() }).AsMap()
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
 		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
 	}
@@ -346,11 +385,14 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	if d, ok := ctx.Deadline(); ok && time.Until(d) <= s.timeout {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, s.timeout)
+	return context.WithTimeoutCause(ctx, s.timeout, errTimeout)
 }
+
+// errTimeout is why a context ended that the Store bounds.
+var errTimeout = errors.New("the Store's Timeout")
 
 // background returns the context of what several may wait for: it hangs on no
 // caller's.
 func (s *Store) background() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.ctx, s.timeout)
+	return context.WithTimeoutCause(s.ctx, s.timeout, errTimeout)
 }

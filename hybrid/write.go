@@ -220,7 +220,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	var sent int64
 	defer func() {
 		for i, p := range changes {
-			r := reply[V]{Value: p.value}
+			r := reply[V]{Value: p.value, Born: sent}
 			if p.keep && errs[i] == nil {
 				r.Deadline, r.Keep = c.deadline(sent, p.ttl)
 			}
@@ -313,7 +313,7 @@ func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.R
 	b := c.data.B()
 	single := len(s.messages) == 0 && len(s.commands) == 1
 	if single && len(s.before) == 0 {
-		m, err := c.data.Do(ctx, s.commands[0]).ToMessage()
+		m, err := c.store.tell(ctx, c.data, s.commands)[0].ToMessage()
 		return []rueidis.RedisMessage{m}, nil, writeError(err)
 	}
 	all := append(make([]rueidis.Completed, 0, len(s.before)+len(s.commands)+len(s.messages)+len(s.after)+2), s.before...)
@@ -327,7 +327,7 @@ func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.R
 		all = append(all, b.Exec().Build())
 	}
 	end := len(all)
-	results := c.data.DoMulti(ctx, append(all, s.after...)...)
+	results := c.store.tell(ctx, c.data, append(all, s.after...))
 	results, after = results[len(s.before):end], results[end:]
 	if single {
 		m, err := results[0].ToMessage()

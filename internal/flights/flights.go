@@ -64,6 +64,7 @@ type Reply[V any] struct {
 	NoSource bool  // Missing, and the loader said that there is nothing to load
 	Keep     bool  // the tier may hold it, until Deadline
 	Deadline int64 // on the table's clock
+	Born     int64 // when Redis was asked for it, or told, on the table's clock
 	Err      error // everything else is zero then
 }
 
@@ -179,12 +180,23 @@ type shard[K comparable, V any] struct {
 // Resume, Message, Push and DropAll are the stream's, called by one goroutine at a
 // time, in the stream's order.
 type Table[K comparable, V any] struct {
-	tier   *tier.Tier[K, V] // nil: nothing is kept, and the table is never live
-	clock  *clock.Coarse
-	lease  *atomic.Int64 // until when entries may be served; nil: no lease
+	tier  *tier.Tier[K, V] // nil: nothing is kept, and the table is never live
+	clock *clock.Coarse
+	lease *atomic.Int64 // until when entries may be served; nil: no lease
+
+	asideFor int64                       // how long what is set aside at a cut is good; 0: nothing is
+	aside    atomic.Pointer[aside[K, V]] // nil: nothing
+
 	seed   maphash.Seed
 	shards [shardCount]shard[K, V]
 	wg     sync.WaitGroup // fills under way; added to under a shard's lock while it is not closed
+}
+
+// aside is what the tier held at a cut: good for nothing but to be served when
+// Redis has been asked, and has not answered.
+type aside[K comparable, V any] struct {
+	*tier.Taken[K, V]
+	until int64
 }
 
 // New returns a table that is not live. t may be nil: then nothing is ever
@@ -254,6 +266,23 @@ func (t *Table[K, V]) leasedHit(key K) *tier.Entry[K, V] {
 // leased says whether the lease is good.
 func (t *Table[K, V]) leased() bool {
 	return t.lease == nil || t.clock.Exact() < t.lease.Load()
+}
+
+// SetAside has the table keep what the tier holds at a cut for so long, until the
+// resume. Call it before anything else.
+func (t *Table[K, V]) SetAside(ns int64) { t.asideFor = ns }
+
+// Aside returns what was set aside of key at the cut, or nil.
+func (t *Table[K, V]) Aside(key K) *tier.Entry[K, V] {
+	a := t.aside.Load()
+	if a == nil {
+		return nil
+	}
+	e := a.Load(key)
+	if now := t.clock.Exact(); e == nil || now >= a.until || now >= e.Deadline {
+		return nil
+	}
+	return e
 }
 
 // Fill joins or opens a fill of key. send asks Redis; it runs at most once at a
@@ -346,7 +375,7 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 }
 
 func replyOf[K comparable, V any](e *tier.Entry[K, V]) Reply[V] {
-	return Reply[V]{Value: e.Value, Missing: e.Missing, NoSource: e.NoSource}
+	return Reply[V]{Value: e.Value, Missing: e.Missing, NoSource: e.NoSource, Born: e.Born}
 }
 
 func answered[K comparable, V any](r Reply[V]) *Flight[K, V] {
@@ -438,13 +467,20 @@ func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V])
 
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) insert(key K, r Reply[V]) {
-	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline})
+	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline, Born: r.Born})
 }
 
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) remove(key K) {
 	if t.tier != nil {
 		t.tier.Delete(key)
+	}
+}
+
+// forget has what was set aside of key served no more.
+func (t *Table[K, V]) forget(key K) {
+	if a := t.aside.Load(); a != nil {
+		a.Delete(key)
 	}
 }
 
@@ -458,6 +494,7 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.remove(key) // now: else it would be served while the reply is outstanding
+	t.forget(key)
 	ks := s.state(key)
 	ks.fills.detach()
 	if load == nil || ks.loads.sent != load {
@@ -546,16 +583,25 @@ func (t *Table[K, V]) Push(key K) {
 }
 
 // DropAll tells that any key may have changed.
-func (t *Table[K, V]) DropAll() { t.each(func(*shard[K, V]) {}) }
+func (t *Table[K, V]) DropAll() {
+	t.each(func(*shard[K, V]) {})
+	t.aside.Store(nil)
+}
 
 // Cut tells that messages are no longer heard.
-func (t *Table[K, V]) Cut() { t.each(func(s *shard[K, V]) { s.live = false }) }
+func (t *Table[K, V]) Cut() {
+	held := t.each(func(s *shard[K, V]) { s.live = false })
+	if t.asideFor > 0 && held != nil {
+		t.aside.Store(&aside[K, V]{held, t.clock.Exact() + t.asideFor})
+	}
+}
 
 // Resume tells that messages are heard from now on.
 func (t *Table[K, V]) Resume() {
 	if t.tier == nil {
 		return
 	}
+	t.aside.Store(nil)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -567,7 +613,10 @@ func (t *Table[K, V]) Resume() {
 
 // BeginClear opens the removal of all keys of the cache, which takes many
 // commands. EndClear ends it.
-func (t *Table[K, V]) BeginClear() { t.each(func(s *shard[K, V]) { s.clearing++ }) }
+func (t *Table[K, V]) BeginClear() {
+	t.each(func(s *shard[K, V]) { s.clearing++ })
+	t.aside.Store(nil)
+}
 
 // EndClear ends what BeginClear began.
 func (t *Table[K, V]) EndClear() { t.each(func(s *shard[K, V]) { s.clearing-- }) }
@@ -594,9 +643,9 @@ func (t *Table[K, V]) Close() {
 }
 
 // each changes every shard, detaches and dooms all that is under way there,
-// and then empties the tier. A flight that begins in a shard already done is
+// and then empties the tier, and returns what it held. A flight that begins in a shard already done is
 // judged by the shard's new state.
-func (t *Table[K, V]) each(change func(*shard[K, V])) {
+func (t *Table[K, V]) each(change func(*shard[K, V])) *tier.Taken[K, V] {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -607,9 +656,10 @@ func (t *Table[K, V]) each(change func(*shard[K, V])) {
 		}
 		s.mu.Unlock()
 	}
-	if t.tier != nil {
-		t.tier.Clear()
+	if t.tier == nil {
+		return nil
 	}
+	return t.tier.Take()
 }
 
 // A PanicError is the answer to all who waited for a flight whose loader or

@@ -16,6 +16,7 @@ import (
 type Entry[K comparable, V any] struct {
 	Value    V
 	Deadline int64 // on the clock of internal/clock; clock.Never: none
+	Born     int64 // when Redis was asked for it, or told, on the same clock
 	Missing  bool  // the key is known not to be there; Value is zero
 	NoSource bool  // Missing, and a loader said that there is nothing to load
 
@@ -24,11 +25,13 @@ type Entry[K comparable, V any] struct {
 	prev, next *Entry[K, V]
 }
 
+type entries[K comparable, V any] = xsync.Map[K, *Entry[K, V]]
+
 // Tier holds at most Cap entries. Eviction is FIFO with a second chance (the
 // CLOCK of Corbató, 1968): an entry that was hit since it came, or since it was
 // last spared, is spared once more. Safe for concurrent use.
 type Tier[K comparable, V any] struct {
-	m   *xsync.Map[K, *Entry[K, V]]
+	m   atomic.Pointer[entries[K, V]]
 	cap int
 
 	// mu guards the queue, n and evicted, and every change of m: whoever
@@ -42,14 +45,14 @@ type Tier[K comparable, V any] struct {
 // New returns an empty tier. capacity is at least 1; nothing is allocated in
 // proportion to it.
 func New[K comparable, V any](capacity int) *Tier[K, V] {
-	t := &Tier[K, V]{m: xsync.NewMap[K, *Entry[K, V]](), cap: capacity}
-	t.queue.prev, t.queue.next = &t.queue, &t.queue
+	t := &Tier[K, V]{cap: capacity}
+	t.Take()
 	return t
 }
 
 // Load returns the entry of key, or nil, and counts the access for eviction.
 func (t *Tier[K, V]) Load(key K) *Entry[K, V] {
-	e, _ := t.m.Load(key)
+	e, _ := t.m.Load().Load(key)
 	if e != nil && !e.visited.Load() { // written only while it changes: hits of a hot entry share its line
 		e.visited.Store(true)
 	}
@@ -61,7 +64,7 @@ func (t *Tier[K, V]) Store(key K, e *Entry[K, V]) {
 	e.key = key
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old, ok := t.m.Load(key); ok {
+	if old, ok := t.m.Load().Load(key); ok {
 		t.unlink(old)
 	} else if t.n >= t.cap {
 		t.evict()
@@ -69,29 +72,42 @@ func (t *Tier[K, V]) Store(key K, e *Entry[K, V]) {
 	e.prev, e.next = t.queue.prev, &t.queue
 	e.prev.next, e.next.prev = e, e
 	t.n++
-	t.m.Store(key, e)
+	t.m.Load().Store(key, e)
 }
 
 // Delete takes the entry of key out, if there is one.
 func (t *Tier[K, V]) Delete(key K) {
-	if _, ok := t.m.Load(key); !ok {
+	if _, ok := t.m.Load().Load(key); !ok {
 		return // most invalidations are for keys that are not held here
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, ok := t.m.LoadAndDelete(key); ok {
+	if e, ok := t.m.Load().LoadAndDelete(key); ok {
 		t.unlink(e)
 	}
 }
 
-// Clear takes all entries out.
-func (t *Tier[K, V]) Clear() {
+// Take takes all entries out, in a time that does not depend on their number,
+// and returns them.
+func (t *Tier[K, V]) Take() *Taken[K, V] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.m.Clear()
 	t.queue.prev, t.queue.next = &t.queue, &t.queue
 	t.n = 0
+	return &Taken[K, V]{t.m.Swap(xsync.NewMap[K, *Entry[K, V]]())}
 }
+
+// Taken is what was in a tier. Safe for concurrent use.
+type Taken[K comparable, V any] struct{ m *entries[K, V] }
+
+// Load returns the entry of key, or nil.
+func (t *Taken[K, V]) Load(key K) *Entry[K, V] {
+	e, _ := t.m.Load(key)
+	return e
+}
+
+// Delete takes the entry of key out.
+func (t *Taken[K, V]) Delete(key K) { t.m.Delete(key) }
 
 // Len returns the number of entries, at most Cap at any time.
 func (t *Tier[K, V]) Len() int {
@@ -129,7 +145,7 @@ func (t *Tier[K, V]) evict() {
 		e.prev.next, e.next.prev = e, e
 	}
 	e := t.queue.next
-	t.m.Delete(e.key)
+	t.m.Load().Delete(e.key)
 	t.unlink(e)
 	t.evicted++
 }

@@ -39,13 +39,13 @@ func TestTierAgreesWithAPlainMapAndNeverExceedsItsCapacity(t *testing.T) {
 				}
 			},
 			"clear": func(t *rapid.T) {
-				tr.Clear()
+				tr.Take()
 				clear(model)
 			},
 			"": func(t *rapid.T) {
 				n := 0
 				for k := range 21 {
-					if e, ok := tr.m.Load(k); ok {
+					if e, ok := tr.m.Load().Load(k); ok {
 						if n++; e.key != k {
 							t.Fatalf("entry of key %d says it is of %d", k, e.key)
 						}
@@ -91,14 +91,14 @@ func TestTierHoldsItsCapacityInABurst(t *testing.T) {
 						t.Errorf("key %d has the value of %d", k, e.Value)
 					}
 				}
-				if i%1000 == 0 && tr.m.Size() > 16 {
-					t.Errorf("%d entries in a tier for 16", tr.m.Size())
+				if i%1000 == 0 && tr.m.Load().Size() > 16 {
+					t.Errorf("%d entries in a tier for 16", tr.m.Load().Size())
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if tr.m.Size() != tr.Len() {
-		t.Errorf("map holds %d, queue %d", tr.m.Size(), tr.Len())
+	if tr.m.Load().Size() != tr.Len() {
+		t.Errorf("map holds %d, queue %d", tr.m.Load().Size(), tr.Len())
 	}
 }

@@ -1,0 +1,194 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/flipcache/flipcache/internal/redistest"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// R52: a server that does not answer is asked by few: the others have their
+// error at once, and no goroutines pile up.
+func TestServerThatIsAwayIsAnErrorAtOnce(t *testing.T) {
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
+		t.Run(mode.String(), func(t *testing.T) {
+			s := redistest.Real(t)
+			p := join(t, s, mode, func(o *StoreOptions, c *Options[string, string]) {
+				o.Timeout, c.NoLocal = 200*time.Millisecond, mode == invalidate.Off
+			})
+			p.set(t, "k", "v")
+			s.Signal(syscall.SIGSTOP)
+			defer s.Signal(syscall.SIGCONT)
+			for range breakAfter {
+				if _, err := p.Get(ctx, "other"); err == nil {
+					t.Fatal("a stopped server has answered")
+				}
+			}
+			before := runtime.NumGoroutine()
+			var fast, slow atomic.Int64
+			began := time.Now()
+			repeat(100, func(i int) {
+				for range 20 {
+					began := time.Now()
+					var err error
+					if i%2 == 0 {
+						_, err = p.Get(ctx, key(i))
+					} else {
+						err = p.Set(ctx, key(i), "v")
+					}
+					switch took := time.Since(began); {
+					case err == nil:
+						t.Error("a stopped server has answered")
+					case took < 50*time.Millisecond && errors.Is(err, ErrCut):
+						fast.Add(1)
+					default:
+						slow.Add(1)
+					}
+				}
+			})
+			if f, sl := fast.Load(), slow.Load(); sl > 200 || f < 1800 {
+				t.Errorf("%d of 2000 failed at once, %d waited", f, sl)
+			}
+			t.Logf("2,000 operations took %v, %d of them waited", time.Since(began), slow.Load())
+			if n := runtime.NumGoroutine(); n > before+50 {
+				t.Errorf("%d goroutines, before %d", n, before)
+			}
+			s.Signal(syscall.SIGCONT)
+			eventually(t, "it works again", func() bool { return p.Set(ctx, "k", "again") == nil })
+			p.want(t, "k", "again")
+		})
+	}
+}
+
+func TestBreakerLetsOneTryAndCountsNoCallersOwnEnd(t *testing.T) {
+	var b breaker
+	lost := errors.New("lost")
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for range 10 * breakAfter {
+		if err := b.enter(); err != nil {
+			t.Fatal(err)
+		}
+		b.leave(ended, context.Canceled) // the caller left
+	}
+	for i := range breakAfter {
+		if err := b.enter(); err != nil {
+			t.Fatalf("after %d failures: %v", i, err)
+		}
+		b.leave(ctx, lost)
+	}
+	if err := b.enter(); !errors.Is(err, ErrCut) || !errors.Is(err, lost) {
+		t.Fatalf("open, and got %v", err)
+	}
+	eventually(t, "one may try", func() bool { return b.enter() == nil })
+	time.Sleep(2 * minBreakPause)
+	if b.enter() == nil {
+		t.Error("a second one may try beside it")
+	}
+	b.leave(ctx, lost)
+	if b.enter() == nil {
+		t.Error("one has failed again, and another may go at once")
+	}
+	eventually(t, "one may try", func() bool { return b.enter() == nil })
+	b.leave(ctx, nil)
+	for range 3 {
+		if err := b.enter(); err != nil {
+			t.Errorf("closed, and got %v", err)
+		}
+	}
+}
+
+// R12: entries are served for a while when Redis is away, and told apart.
+func TestServeStaleFor(t *testing.T) {
+	for _, mode := range invalidating {
+		for _, lease := range []time.Duration{0, testLease} {
+			t.Run(mode.String()+", lease "+lease.String(), func(t *testing.T) {
+				t.Parallel()
+				const serve = time.Second
+				s := redistest.Real(t)
+				admin := redistest.Client(t, s)
+				p := join(t, s, mode, func(o *StoreOptions, c *Options[string, string]) {
+					o.MaxStaleness, o.ServeStaleFor, o.Timeout = lease, serve, 300*time.Millisecond
+				})
+				for _, k := range []string{"k", "deleted", "written", "short"} {
+					p.set(t, k, "old")
+				}
+				if err := p.SetTTL(ctx, "short", "old", 600*time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range []string{"k", "deleted", "written", "short"} {
+					p.want(t, k, "old")
+				}
+				if _, m, err := p.GetMeta(ctx, "k"); err != nil || m.Origin != Local || m.Stale || m.Age <= 0 {
+					t.Errorf("a local hit: %+v, %v", m, err)
+				}
+				if _, m, err := p.Fresh().GetMeta(ctx, "k"); err != nil || m.Origin != Redis || m.Stale {
+					t.Errorf("a fresh read: %+v, %v", m, err)
+				}
+				p.want(t, "k", "old")
+
+				// While Redis answers, what was set aside is not read.
+				s.Signal(syscall.SIGSTOP)
+				defer s.Signal(syscall.SIGCONT)
+				eventually(t, "a cut", func() bool { return p.store.State().Status == invalidate.Cut })
+				cutAt := p.store.State().Since
+				served := false
+				for time.Since(cutAt) < serve-300*time.Millisecond {
+					v, m, err := p.GetMeta(ctx, "k")
+					if err == nil && (v != "old" || m.Origin != Aside || !m.Stale || m.Age <= 0) {
+						t.Fatalf("%q, %+v", v, m)
+					}
+					served = served || err == nil
+				}
+				if !served || p.Stats().StaleHits == 0 {
+					t.Errorf("nothing was served: %+v", p.Stats())
+				}
+				p.Delete(ctx, "deleted")
+				p.Set(ctx, "written", "new")
+				for _, k := range []string{"deleted", "written"} {
+					if v, err := p.Get(ctx, k); err == nil {
+						t.Errorf("%s: got %q, which this process has replaced", k, v)
+					}
+				}
+				time.Sleep(time.Until(cutAt.Add(serve)))
+				if v, err := p.Get(ctx, "k"); err == nil {
+					t.Errorf("after ServeStaleFor: %q", v)
+				}
+				s.Signal(syscall.SIGCONT)
+				redistest.Do(t, admin, "SET", "n:k", "new")
+				p.awaitStatus(t, invalidate.Live)
+				eventually(t, "it works again", func() bool { v, err := p.Get(ctx, "k"); return err == nil && v == "new" })
+				if p.flights.Aside("k") != nil {
+					t.Error("live, and something is set aside")
+				}
+			})
+		}
+	}
+}
+
+// A link that flaps does not draw it out, and without the option nothing is set
+// aside.
+func TestNothingIsSetAsideForLongerThanOneCut(t *testing.T) {
+	for _, serve := range []time.Duration{0, time.Minute} {
+		s := redistest.Real(t)
+		admin := redistest.Client(t, s)
+		p := join(t, s, invalidate.PubSub, func(o *StoreOptions, _ *Options[string, string]) { o.ServeStaleFor = serve })
+		p.set(t, "k", "old")
+		for cut := range uint64(5) {
+			redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", "pubsub")
+			eventually(t, "cut and live", func() bool {
+				st := p.store.State()
+				return st.Cuts == cut+1 && st.Status == invalidate.Live
+			})
+			if e := p.flights.Aside("k"); e != nil {
+				t.Errorf("live, and %v is set aside", e.Value)
+			}
+		}
+	}
+}

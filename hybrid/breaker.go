@@ -1,0 +1,85 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// breaker has operations fail at once where Redis has failed to answer many in
+// a row, but for one at a time that looks whether it is back: nobody waits for
+// what does not come, and no goroutines pile up. (Nygard, "Release It!", 2007.)
+//
+// It counts what has no answer. What Redis answers, be it an error, is one; what
+// a caller's own context ended says nothing.
+type breaker struct {
+	failing atomic.Bool // failures is not 0: all that a success has to look at
+
+	mu       sync.Mutex // guards all below
+	failures int        // in a row
+	until    time.Time  // open until then; zero: closed
+	pause    time.Duration
+	cause    error
+	trying   bool // one is under way although it is open
+}
+
+const (
+	breakAfter    = 8
+	minBreakPause = 10 * time.Millisecond
+	maxBreakPause = time.Second
+)
+
+// enter says whether an operation may be sent; if so, leave has to follow.
+func (b *breaker) enter() error {
+	if !b.failing.Load() {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.failures < breakAfter:
+	case b.trying || time.Now().Before(b.until):
+		return fmt.Errorf("%w; the last of %d attempts: %w", ErrCut, b.failures, b.cause)
+	default:
+		b.trying = true
+	}
+	return nil
+}
+
+// leave tells how an operation under ctx, the caller's own, ended.
+func (b *breaker) leave(ctx context.Context, err error) {
+	own := ctx.Err() != nil && context.Cause(ctx) != errTimeout
+	silent := noAnswer(err) && !own
+	if !silent && !b.failing.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trying = false
+	switch {
+	case silent:
+		if b.failures++; b.failures >= breakAfter {
+			b.pause = min(max(2*b.pause, minBreakPause), maxBreakPause)
+			b.until = time.Now().Add(b.pause)
+		}
+		b.cause = err
+		b.failing.Store(true)
+	case !noAnswer(err):
+		b.failures, b.pause, b.cause = 0, 0, nil
+		b.failing.Store(false)
+	}
+}
+
+// noAnswer says whether err is of an operation that Redis did not answer.
+func noAnswer(err error) bool {
+	if err == nil || errors.Is(err, rueidis.ErrClosing) || errors.Is(err, ErrCut) || rueidis.IsRedisNil(err) {
+		return false
+	}
+	re := (*rueidis.RedisError)(nil)
+	return !errors.As(err, &re)
+}
