@@ -17,6 +17,8 @@ import (
 //	flipcache  Set, heard by another Store's stream
 //	multi      MULTI, SET, PUBLISH, EXEC, heard by a subscriber that is not ours
 //	publish    PUBLISH alone, heard likewise
+//	tracking   SET by a client that is not ours, heard by a Store's stream in
+//	           Tracking, which has read the key before
 //
 // Reported are the 50th and the 99th percentile of the time from the call until
 // the hearer is told (begin), and from the call's return (end): negative where
@@ -49,19 +51,42 @@ func BenchmarkDelivery(b *testing.B) {
 	subscribe(b, invalidate.Channel(other), hear)
 	subscribe(b, invalidate.Channel(other), func(rueidis.PubSubMessage) {})
 
-	sides := []struct {
+	type watched struct {
 		name  string
 		heard <-chan time.Time
 		send  func(i int) error
-	}{
+	}
+	read := func(int) error { return nil }
+	sides := []watched{
 		{"publish", theirs, func(int) error {
 			return publish.Do(ctx, publish.B().Publish().Channel(invalidate.Channel(other)).Message(message).Build()).Error()
 		}},
 		{"multi", theirs, func(int) error { send.run(0, 1); return nil }},
 		{"flipcache", ours, func(i int) error { return cache.Set(ctx, ks[i%keyCount], value) }},
 	}
+	if tracker, err := invalidate.Open(ctx, invalidate.Config{Mode: invalidate.Tracking, Client: redisServer(b).ClientOption(), Timeout: 3 * time.Second}); err == nil {
+		b.Cleanup(tracker.Close)
+		pushes := make(chan time.Time, 1)
+		if err := tracker.Join(ctx, other, pushwatch{stopwatch{pushes}}); err != nil {
+			b.Fatal(err)
+		}
+		names, reader, writer := prefixed(other, ks), tracker.Tracked(), bareClient(b)
+		read = func(i int) error {
+			err := reader.Do(ctx, reader.B().Get().Key(names[i%keyCount]).Build()).Error()
+			if rueidis.IsRedisNil(err) {
+				err = nil
+			}
+			return err
+		}
+		sides = append(sides, watched{"tracking", pushes, func(i int) error {
+			return writer.Do(ctx, setCommand(writer, names[i%keyCount])).Error()
+		}})
+	}
 	begin, end := make([][]float64, len(sides)), make([][]float64, len(sides))
 	for i := 0; b.Loop(); i++ {
+		if err := read(i); err != nil {
+			b.Fatal(err)
+		}
 		for s, side := range sides {
 			began := time.Now()
 			if err := side.send(i); err != nil {
@@ -94,3 +119,8 @@ func (s stopwatch) Push(string)               {}
 func (s stopwatch) DropAll()                  {}
 func (s stopwatch) Cut()                      {}
 func (s stopwatch) Resume()                   {}
+
+// A pushwatch is a stopwatch for pushes.
+type pushwatch struct{ stopwatch }
+
+func (s pushwatch) Push(string) { s.heard <- time.Now() }

@@ -6,6 +6,7 @@
 //
 //	hit_test.go        a read from the local tier, beside a Go map
 //	set_test.go        a write with its announcement, beside the same bytes sent by hand
+//	tracking_test.go   a write with invalidate.Tracking, beside SET
 //	miss_test.go       a read from Redis, beside GET and [GET][PTTL]
 //	containers_test.go lru and fifo, beside golang-lru
 //	original_test.go   the Python package's own benchmark, redone

@@ -13,47 +13,57 @@ import (
 // BenchmarkHit reads keys that the local tier has, with a TTL and invalidation
 // on, beside a Go map of the same keys, which knows no TTL, no bound and no
 // other goroutine. The target, on one goroutine, is at most 3 times the map,
-// and no allocation.
+// and no allocation. With a lease each read looks at the exact clock once.
 func BenchmarkHit(b *testing.B) {
-	for _, goroutines := range []int{1, 2} {
-		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
-			ctx := context.Background()
-			ks := keys(keyCount)
-			order := shuffled(ks, 1)
-			cache := newCache(b, openStore(b, invalidate.PubSub), "hit", hybrid.Options[string, string]{TTL: time.Hour})
-			plain := make(map[string]string, len(ks))
-			for _, k := range ks {
-				plain[k] = value
-				if err := cache.Set(ctx, k, value); err != nil {
-					b.Fatal(err)
+	for _, mode := range []struct {
+		name  string
+		mode  invalidate.Mode
+		lease time.Duration
+	}{{"pubsub", invalidate.PubSub, 0}, {"pubsub+lease", invalidate.PubSub, 5 * time.Second}, {"tracking", invalidate.Tracking, 0}} {
+		for _, goroutines := range []int{1, 2} {
+			b.Run(fmt.Sprintf("mode=%s/goroutines=%d", mode.name, goroutines), func(b *testing.B) {
+				benchmarkHit(b, goroutines, openStore(b, mode.mode, mode.lease))
+			})
+		}
+	}
+}
+
+func benchmarkHit(b *testing.B, goroutines int, store *hybrid.Store) {
+	ctx := context.Background()
+	ks := keys(keyCount)
+	order := shuffled(ks, 1)
+	cache := newCache(b, store, "hit", hybrid.Options[string, string]{TTL: time.Hour})
+	plain := make(map[string]string, len(ks))
+	for _, k := range ks {
+		plain[k] = value
+		if err := cache.Set(ctx, k, value); err != nil {
+			b.Fatal(err)
+		}
+	}
+	hits := cache.Stats().Hits
+	compare(b, goroutines, 50*keyCount*goroutines,
+		side{"map", func(_, n int) {
+			for range n / keyCount {
+				for _, k := range order {
+					if v := plain[k]; len(v) != len(value) {
+						b.Error("not the value")
+						return
+					}
 				}
 			}
-			hits := cache.Stats().Hits
-			compare(b, goroutines, 50*keyCount*goroutines,
-				side{"map", func(_, n int) {
-					for range n / keyCount {
-						for _, k := range order {
-							if v := plain[k]; len(v) != len(value) {
-								b.Error("not the value")
-								return
-							}
-						}
+		}},
+		side{"flipcache", func(_, n int) {
+			for range n / keyCount {
+				for _, k := range order {
+					if v, err := cache.Get(ctx, k); err != nil || len(v) != len(value) {
+						b.Error("not the value", err)
+						return
 					}
-				}},
-				side{"flipcache", func(_, n int) {
-					for range n / keyCount {
-						for _, k := range order {
-							if v, err := cache.Get(ctx, k); err != nil || len(v) != len(value) {
-								b.Error("not the value", err)
-								return
-							}
-						}
-					}
-				}},
-			)
-			if s := cache.Stats(); s.Misses > 0 || s.Hits == hits {
-				b.Errorf("not all reads were local: %+v", s)
+				}
 			}
-		})
+		}},
+	)
+	if s := cache.Stats(); s.Misses > 0 || s.Hits == hits {
+		b.Errorf("not all reads were local: %+v", s)
 	}
 }

@@ -2,6 +2,7 @@ package benchmarks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
@@ -71,12 +73,17 @@ func redisServer(b *testing.B) *redisserver.Server {
 	return running.Load()
 }
 
-// openStore opens a Store that ends with b.
-func openStore(b *testing.B, mode invalidate.Mode) *hybrid.Store {
+// openStore opens a Store that ends with b. Where the server cannot track, b is
+// skipped.
+func openStore(b *testing.B, mode invalidate.Mode, lease ...time.Duration) *hybrid.Store {
 	b.Helper()
-	s, err := hybrid.Open(context.Background(), hybrid.StoreOptions{
-		Client: redisServer(b).ClientOption(), Invalidation: mode,
-	})
+	o := hybrid.StoreOptions{Client: redisServer(b).ClientOption(), Invalidation: mode}
+	for _, o.MaxStaleness = range lease {
+	}
+	s, err := hybrid.Open(context.Background(), o)
+	if errors.Is(err, hybrid.ErrUnsupported) {
+		b.Skip(err)
+	}
 	if err != nil {
 		b.Fatal(err)
 	}

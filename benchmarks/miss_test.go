@@ -20,22 +20,27 @@ import (
 //
 // With tier=none the cache has no local tier (NoLocal). With tier=small it has
 // one that holds a tenth of the keys, and they are read in turn, so that each
-// read misses, enters its value and evicts another.
+// read misses, enters its value and evicts another; with tier=small-tracking
+// Redis tracks what is read.
 func BenchmarkMiss(b *testing.B) {
-	for _, tier := range []string{"none", "small"} {
+	for _, tier := range []string{"none", "small", "small-tracking"} {
 		for _, goroutines := range []int{1, 64} {
 			b.Run(fmt.Sprintf("tier=%s/goroutines=%d", tier, goroutines), func(b *testing.B) {
 				o := hybrid.Options[string, string]{TTL: time.Hour, NoLocal: true}
-				if tier == "small" {
+				mode := invalidate.PubSub
+				if tier != "none" {
 					o.NoLocal, o.LocalSize = false, keyCount/10
 				}
-				benchmarkMiss(b, o, goroutines)
+				if tier == "small-tracking" {
+					mode = invalidate.Tracking
+				}
+				benchmarkMiss(b, mode, o, goroutines)
 			})
 		}
 	}
 }
 
-func benchmarkMiss(b *testing.B, o hybrid.Options[string, string], goroutines int) {
+func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, string], goroutines int) {
 	const name = "miss"
 	ctx := context.Background()
 	ks := keys(keyCount)
@@ -47,7 +52,7 @@ func benchmarkMiss(b *testing.B, o hybrid.Options[string, string], goroutines in
 			b.Fatal(err)
 		}
 	}
-	cache := newCache(b, openStore(b, invalidate.PubSub), name, o)
+	cache := newCache(b, openStore(b, mode), name, o)
 	get, getPTTL := bareClient(b), bareClient(b)
 	at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
 	next := make([]int, goroutines) // where each goroutine of the cache's side goes on
