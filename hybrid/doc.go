@@ -27,7 +27,10 @@
 //
 // With [invalidate.Off] a local read may be as old as Options.LocalTTL. With
 // [invalidate.PubSub] every write through this library, in any process, drops
-// the entry in all others, within a message's delivery.
+// the entry in all others, within a message's delivery. With
+// [invalidate.Tracking] every change does, whoever makes it.
+// StoreOptions.MaxStaleness bounds in both how long ago what a local read
+// returns was replaced, whatever fails.
 //
 // # Where a read, a write and an invalidation go
 //
@@ -49,8 +52,11 @@
 //     at Redis, atomically; Get and then Set loses what others wrote between.
 //   - [Cache.Touch], [Cache.TTL], Options.RefreshTTLOnGet: lifetimes.
 //   - [Cache.Keys], [Cache.Count], [Cache.Clear]: the whole namespace.
-//   - [Cache.Fresh]: a view whose reads go to Redis.
-//   - [Store.State], [Store.OnState]: whether invalidation works, and why not.
+//   - [Cache.Fresh]: a view whose reads go to Redis. [Cache.GetMeta]: where a
+//     value comes from, and how old it is.
+//   - [Store.State], [Store.OnState], [Store.Check]: whether invalidation works,
+//     and why not.
+//   - StoreOptions.ServeStaleFor: what reads return when Redis does not answer.
 //
 // # Caveats
 //
@@ -59,6 +65,7 @@
 // Redis expires or evicts by itself, is not announced: local entries end with
 // the remaining life that the key had when it was read, and after
 // Options.LocalTTL at the latest. Between a write and its delivery elsewhere,
-// others read the old value: some hundred microseconds on a quiet network; for
-// as long as a process is stopped, it cannot know that it is behind.
+// others read the old value: some hundred microseconds on a quiet network. A
+// process that is stopped cannot know that it is behind, nor can one whose link
+// is silent: that is what MaxStaleness is for.
 package hybrid

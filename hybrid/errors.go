@@ -156,8 +156,11 @@ func redisError(err error) error {
 // writeError is redisError for a write: what Redis did not answer has an
 // unknown outcome.
 func writeError(err error) error {
+	if err == nil {
+		return nil
+	}
 	err = redisError(err)
-	if re := (*rueidis.RedisError)(nil); err == nil || errors.As(err, &re) || errors.Is(err, ErrCut) {
+	if re := (*rueidis.RedisError)(nil); errors.As(err, &re) || errors.Is(err, ErrCut) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)

@@ -119,8 +119,8 @@ func (s *Store) at(place string, key ...string) {
 // and fails unless both may be done.
 //
 // Errors: ErrOption (names each option that is wrong), ErrPermission,
-// ErrUnsupported (a mode that is not built, a Redis older than 6.0), or that of
-// the connection. ctx bounds the attempt, as does Timeout; it may end after
+// ErrUnsupported (a Redis older than 6.0, a cluster, no CLIENT TRACKING), or that
+// of the connection. ctx bounds the attempt, as does Timeout; it may end after
 // Open has returned.
 func Open(ctx context.Context, o StoreOptions) (*Store, error) {
 	s, err := open(ctx, o)
@@ -292,6 +292,11 @@ func (s *Store) checkVersion(ctx context.Context, resp2 bool) error {
 	}
 	if err != nil {
 		return err
+	}
+	if m := hello["mode"]; s.mode != invalidate.Off {
+		if mode, _ := m.ToString(); mode == "cluster" {
+			return fmt.Errorf("%w: Redis Cluster with Invalidation %v: use invalidate.Off there", ErrUnsupported, s.mode)
+		}
 	}
 	m := hello["version"]
 	version, err := m.ToString()

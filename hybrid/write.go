@@ -231,7 +231,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	s := step{messages: messages}
+	s := step{commands: make([]rueidis.Completed, 0, 2*len(changes)), messages: messages}
 	for _, p := range changes {
 		s.commands = append(s.commands, p.commands...)
 		if p.keep && c.store.mode == invalidate.Tracking {

@@ -15,9 +15,10 @@ const (
 	// PubSub announces each write on a channel, in the write's own round trip.
 	// It hears what this library writes, nothing else. Redis 6.0 or later.
 	PubSub
-	// Tracking has Redis itself tell of each change, whoever made it, by RESP3
-	// client tracking. It is reserved: hybrid.Open refuses it with
-	// ErrUnsupported until it is built.
+	// Tracking has Redis itself tell of each change of a key that this process
+	// holds, whoever made it, by RESP3 client tracking. Redis 6.0 or later. It
+	// does not hear SWAPDB, and hears of an expiry when the server gets to it;
+	// local entries end in time all the same.
 	Tracking
 )
 
