@@ -60,6 +60,10 @@ lint: ## gofmt, go vet and staticcheck, in every module
 hazards: redis-server ## the named hazard tests, 20 times under the race detector
 	go test -race -count=20 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
 
+.PHONY: stress
+stress: redis-server ## a random fleet for 8 minutes, a million operations: at each pause every tier equals Redis
+	FLIPCACHE_STRESS=8m go test -v -timeout 30m -run '^TestRandomizedFleet$$/^(pubsub|tracking)' ./hybrid
+
 .PHONY: bench
 bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
 	go run ./benchmarks/cmd/bench $(BENCHFLAGS)

@@ -207,7 +207,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 		keys = append(keys, fmt.Sprint("k", i))
 	}
 	random := func() string { return keys[rand.N(nKeys)] }
-	var version atomic.Int64
+	var version, operations atomic.Int64
 	next := func() string { return strconv.FormatInt(version.Add(1), 10) }
 	fill := func(context.Context, string) (string, error) { return next(), nil }
 	// Beside 15 other actions there are so many plain reads.
@@ -258,6 +258,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 							c, cancel = context.WithTimeout(ctx, time.Duration(rand.N(2000))*time.Microsecond)
 						}
 						act(ps[i], c, reads)
+						operations.Add(1)
 						cancel()
 					}
 				})
@@ -289,6 +290,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 		}
 		agree(t, admin, ps, keys...)
 	}
+	t.Logf("%d operations", operations.Load())
 	hits := uint64(0)
 	for _, p := range ps {
 		hits += p.Stats().Hits
