@@ -25,7 +25,7 @@ var (
 
 	// ErrCut: Redis has not answered for a while, and was not asked. The text
 	// holds the last cause. Nothing was done.
-	ErrCut = errors.New("Redis cannot be reached")
+	ErrCut = errors.New("no answer from Redis for a while, and not asked")
 
 	// ErrOption: an option, a name or an argument is out of its range. Nothing
 	// was done; the text names the option and says what to do.

@@ -129,7 +129,7 @@ func TestH4_TrackingWriteThatLandsLaterIsHeardByItsWriter(t *testing.T) {
 	if err := a.Set(ctx, "k", "late"); !errors.Is(err, ErrOutcomeUnknown) {
 		t.Fatalf("the write that nobody answered: %v", err)
 	}
-	process{a.Cache, a.store}.awaitStatus(t, invalidate.Live)
+	process(a).awaitStatus(t, invalidate.Live)
 	wantValue(t, a, "k", "early")
 	wantValue(t, a, "k", "early")
 	if !a.held("k") {
