@@ -71,36 +71,48 @@ func TestBreakerLetsOneTryAndCountsNoCallersOwnEnd(t *testing.T) {
 	lost := errors.New("lost")
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
+	enter := func() (uint64, bool) {
+		broken, err := b.enter()
+		if err != nil && (!errors.Is(err, ErrCut) || !errors.Is(err, lost)) {
+			t.Fatalf("open, and got %v", err)
+		}
+		return broken, err == nil
+	}
+	try := func(ctx context.Context, err error) {
+		t.Helper()
+		broken, ok := enter()
+		if !ok {
+			t.Fatal("it is open")
+		}
+		b.leave(ctx, broken, err)
+	}
 	for range 10 * breakAfter {
-		if err := b.enter(); err != nil {
-			t.Fatal(err)
-		}
-		b.leave(ended, context.Canceled) // the caller left
+		try(ended, context.Canceled) // the caller left
 	}
-	for i := range breakAfter {
-		if err := b.enter(); err != nil {
-			t.Fatalf("after %d failures: %v", i, err)
-		}
-		b.leave(ctx, lost)
+	at, _ := enter()
+	for range 10 * breakAfter {
+		b.leave(ctx, at, lost) // all hung on one connection
 	}
-	if err := b.enter(); !errors.Is(err, ErrCut) || !errors.Is(err, lost) {
-		t.Fatalf("open, and got %v", err)
+	for range breakAfter - 1 {
+		try(ctx, lost)
 	}
-	eventually(t, "one may try", func() bool { return b.enter() == nil })
+	if _, ok := enter(); ok {
+		t.Fatal("so many have failed, and another may go")
+	}
+	free := func() bool { _, ok := enter(); return ok }
+	eventually(t, "one may try", free)
 	time.Sleep(2 * minBreakPause)
-	if b.enter() == nil {
+	if free() {
 		t.Error("a second one may try beside it")
 	}
-	b.leave(ctx, lost)
-	if b.enter() == nil {
+	b.leave(ctx, b.broken.Load(), lost)
+	if free() {
 		t.Error("one has failed again, and another may go at once")
 	}
-	eventually(t, "one may try", func() bool { return b.enter() == nil })
-	b.leave(ctx, nil)
+	eventually(t, "one may try", free)
+	b.leave(ctx, b.broken.Load(), nil)
 	for range 3 {
-		if err := b.enter(); err != nil {
-			t.Errorf("closed, and got %v", err)
-		}
+		try(ctx, nil)
 	}
 }
 

@@ -15,10 +15,12 @@ import (
 // a row, but for one at a time that looks whether it is back: nobody waits for
 // what does not come, and no goroutines pile up. (Nygard, "Release It!", 2007.)
 //
-// It counts what has no answer. What Redis answers, be it an error, is one; what
+// It counts what has no answer in time, and connections that broke: all that
+// hung on one counts once. What Redis answers, be it an error, is one; what
 // a caller's own context ended says nothing.
 type breaker struct {
-	failing atomic.Bool // failures is not 0: all that a success has to look at
+	failing atomic.Bool   // failures is not 0: all that a success has to look at
+	broken  atomic.Uint64 // connections that broke so far
 
 	mu       sync.Mutex // guards all below
 	failures int        // in a row
@@ -34,25 +36,27 @@ const (
 	maxBreakPause = time.Second
 )
 
-// enter says whether an operation may be sent; if so, leave has to follow.
-func (b *breaker) enter() error {
+// enter says whether an operation may be sent; if so, leave has to follow, with
+// what enter returned.
+func (b *breaker) enter() (broken uint64, err error) {
+	broken = b.broken.Load()
 	if !b.failing.Load() {
-		return nil
+		return broken, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.failures < breakAfter:
 	case b.trying || time.Now().Before(b.until):
-		return fmt.Errorf("%w; the last of %d attempts: %w", ErrCut, b.failures, b.cause)
+		return broken, fmt.Errorf("%w; the last of %d attempts: %w", ErrCut, b.failures, b.cause)
 	default:
 		b.trying = true
 	}
-	return nil
+	return broken, nil
 }
 
 // leave tells how an operation under ctx, the caller's own, ended.
-func (b *breaker) leave(ctx context.Context, err error) {
+func (b *breaker) leave(ctx context.Context, broken uint64, err error) {
 	own := ctx.Err() != nil && context.Cause(ctx) != errTimeout
 	silent := noAnswer(err) && !own
 	if !silent && !b.failing.Load() {
@@ -62,7 +66,12 @@ func (b *breaker) leave(ctx context.Context, err error) {
 	defer b.mu.Unlock()
 	b.trying = false
 	switch {
+	case silent && !errors.Is(err, context.DeadlineExceeded) && broken != b.broken.Load():
+		// The connection on which it hung was counted already.
 	case silent:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			b.broken.Add(1)
+		}
 		if b.failures++; b.failures >= breakAfter {
 			b.pause = min(max(2*b.pause, minBreakPause), maxBreakPause)
 			b.until = time.Now().Add(b.pause)

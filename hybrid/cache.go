@@ -3,7 +3,6 @@ package hybrid
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -142,7 +141,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		return nil, err
 	}
 	c := &Cache[K, V]{shared: &shared[K, V]{
-		store: s, data: s.data, name: name, prefix: name + ":", codec: o.Codec,
+		store: s, name: name, prefix: name + ":", codec: o.Codec,
 		ttl: o.TTL.Truncate(time.Millisecond), jitter: o.TTLJitter, localTTL: o.LocalTTL,
 		negative: o.NegativeTTL, clone: o.Clone,
 	}}
@@ -155,11 +154,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if !o.NoLocal {
 		c.tier = tier.New[K, V](o.LocalSize)
 	}
-	var lease *atomic.Int64
-	if s.stream != nil {
-		lease = s.stream.Lease()
-	}
-	c.flights = flights.New(c.tier, s.clock, lease)
+	c.flights = flights.New(c.tier, s.clock, s.lease)
 	c.flights.SetAside(int64(s.serveStale))
 
 	s.mu.Lock()
@@ -173,28 +168,45 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	}
 	s.names[name] = true
 	s.caches = append(s.caches, c)
-	s.mu.Unlock()
-
-	if s.mode == invalidate.Off {
-		c.flights.Resume()
-		return c, nil
-	}
 	if s.announces {
 		c.channel = invalidate.Channel(name)
 	}
-	if o.NoLocal {
-		c.data = s.client // nothing to track
-		return c, nil
+	connected := s.connected.Load()
+	if connected {
+		c.connect()
+	}
+	s.mu.Unlock()
+	if !connected {
+		return c, nil // it joins when the Store is
 	}
 	ctx, cancel := s.bound(s.ctx)
 	defer cancel()
-	if err := s.stream.Join(ctx, name, driver[K, V]{c}); err != nil {
+	if err := c.join(ctx); err != nil {
 		s.mu.Lock()
 		delete(s.names, name)
 		s.mu.Unlock()
 		return nil, err
 	}
 	return c, nil
+}
+
+// connect takes the Store's connection.
+func (c *Cache[K, V]) connect() {
+	c.data = c.store.data
+	if c.tier == nil {
+		c.data = c.store.client // nothing to track
+	}
+}
+
+// join has the tier serve: as the stream says, if there is one.
+func (c *Cache[K, V]) join(ctx context.Context) error {
+	switch {
+	case c.store.mode == invalidate.Off:
+		c.flights.Resume()
+	case c.tier != nil:
+		return c.store.stream.Join(ctx, c.name, driver[K, V]{c})
+	}
+	return nil
 }
 
 // complete checks the options and puts the defaults in.

@@ -45,10 +45,13 @@ type Report struct {
 // Errors: ErrClosed and ctx's error. What it finds wrong is in the report.
 func (s *Store) Check(ctx context.Context) (Report, error) {
 	r := Report{Mode: s.mode, State: s.State(), Peers: make(map[string][]invalidate.Member), Listeners: make(map[string]int64)}
-	if err := s.ready(ctx); err != nil {
+	if err := s.ready(ctx); errors.Is(err, ErrCut) {
+		r.problem("%v", err)
+		return r, nil
+	} else if err != nil {
 		return r, &Error{Op: "check", Err: err}
 	}
-	if s.checkServer(ctx, &r) {
+	if s.askServer(ctx, &r) {
 		s.checkRights(ctx, &r)
 		if s.stream != nil {
 			s.checkDelivery(ctx, &r)
@@ -68,8 +71,8 @@ func (r *Report) problem(format string, args ...any) {
 	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 }
 
-// checkServer says whether there is one.
-func (s *Store) checkServer(ctx context.Context, r *Report) bool {
+// askServer says whether there is one.
+func (s *Store) askServer(ctx context.Context, r *Report) bool {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	b := s.client.B()

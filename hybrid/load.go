@@ -51,7 +51,7 @@ func (c *Cache[K, V]) orLoad(ctx context.Context, op string, key K, r reply[V], 
 	case r.Err == nil && !r.Missing:
 		return c.copied(r.Value), nil
 	}
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.store.ready(ctx); err != nil && !errors.Is(err, ErrCut) {
 		return zero, c.fail(op, key, err)
 	}
 	f := c.startLoad(ctx, key, load)
@@ -123,6 +123,9 @@ func (s *Store) token() string {
 func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) reply[V] {
 	ctx, cancel := c.store.background()
 	defer cancel()
+	if err := c.store.ready(ctx); err != nil {
+		return reply[V]{Err: err}
+	}
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
 	rs := c.store.ask(ctx, c.data, func() []rueidis.Completed { // to lay the same token twice does no harm

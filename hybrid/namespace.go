@@ -138,6 +138,9 @@ func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []stri
 // scan hands each with the keys that match, some of them twice, a batch at a
 // time, until it returns false or an error.
 func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(cl rueidis.Client, keys []string) (bool, error)) error {
+	if err := c.store.ready(ctx); err != nil {
+		return err
+	}
 	for _, cl := range c.store.client.Nodes() {
 		for cursor := uint64(0); ; {
 			if err := c.store.ready(ctx); err != nil {

@@ -2,11 +2,8 @@ package hybrid
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flipcache/flipcache/internal/clock"
-	"github.com/flipcache/flipcache/internal/dial"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -52,6 +48,13 @@ type StoreOptions struct {
 	// for those of the same caches that are in invalidate.PubSub.
 	Announce bool
 
+	// StartCut has Open succeed although Redis cannot be reached: the Store is
+	// cut, its caches can be opened, loads return what they load, all else fails
+	// with ErrCut, and it goes live by itself. What would not mend itself still
+	// fails Open: options, rights, a server that is too old. If Redis refuses a
+	// cache's channel later, Logger says so and its reads go to Redis.
+	StartCut bool
+
 	// Timeout bounds each command whose context has no nearer end, and each
 	// attempt to connect. Default 3 s; at least 1 ms.
 	Timeout time.Duration
@@ -70,28 +73,32 @@ const (
 // connections, its stream of invalidations and its clock. A process needs one.
 // Safe for concurrent use.
 type Store struct {
-	client     rueidis.Client
-	data       rueidis.Client // for what a tier may hold: with Tracking the stream's, else client
+	connection // set once; read by nobody before connected says so
+	connected  atomic.Bool
+
 	mode       invalidate.Mode
-	announces  bool               // writes are announced
-	stream     *invalidate.Stream // nil with invalidate.Off
+	announces  bool // writes are announced
 	timeout    time.Duration
 	breaker    breaker
 	serveStale time.Duration
+	lease      *atomic.Int64 // nil without MaxStaleness
 	clock      *clock.Coarse
 	opened     time.Time
 	id         string        // tells this Store's load tokens from others'
 	tokens     atomic.Uint64 // number of load tokens
+	logger     *zap.Logger   // or nil
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
-	hangUp context.CancelFunc // cuts the client's connections
+	wg     sync.WaitGroup
 
 	mu       sync.Mutex // guards all below
 	names    map[string]bool
 	closed   bool
-	caches   []interface{ close() }
-	listener *listener // of Check, from its first call on
+	caches   []cache
+	cause    error      // why it is not connected
+	waiting  []*watcher // of OnState, until it is connected
+	listener *listener  // of Check, from its first call on
 
 	// hook, set by tests only and before any use, runs at the places where
 	// races are decided: see the constants.
@@ -130,74 +137,6 @@ func Open(ctx context.Context, o StoreOptions) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, o StoreOptions) (*Store, error) {
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if err := ended(ctx); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
-	defer cancel()
-
-	data := o.Client
-	data.DisableCache = true // the local tier is ours
-	data.DisableRetry = true // see ask
-	if data.Dialer.Timeout == 0 || data.Dialer.Timeout > o.Timeout {
-		data.Dialer.Timeout = o.Timeout
-	}
-	s := &Store{
-		mode: o.Invalidation, serveStale: o.ServeStaleFor, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout, opened: time.Now(),
-		clock: clock.NewCoarse(), names: make(map[string]bool), id: rand.Text(),
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	connections, hangUp := context.WithCancel(context.Background())
-	s.hangUp = hangUp
-	data.DialCtxFn = dial.Until(connections, o.Client)
-	opened := context.AfterFunc(ctx, hangUp) // until Open returns; then the Store ends by Close alone
-	err := s.connect(ctx, data, o)
-	if !opened() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		s.Close()
-		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-			err = fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
-		return nil, err
-	}
-	return s, nil
-}
-
-func (s *Store) connect(ctx context.Context, data rueidis.ClientOption, o StoreOptions) (err error) {
-	at := strings.Join(o.Client.InitAddress, ", ")
-	if s.client, err = rueidis.NewClient(data); err != nil {
-		return fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
-	}
-	if err := s.checkVersion(ctx, o.Client.AlwaysRESP2); err != nil {
-		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
-	}
-	s.data = s.client
-	if s.mode == invalidate.Off {
-		return nil
-	}
-	s.stream, err = invalidate.Open(ctx, invalidate.Config{
-		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness,
-		Announces: s.announces, Logger: o.Logger,
-	})
-	if err != nil {
-		s.stream = nil
-		return fmt.Errorf("listen for invalidations at %s, mode %v: %w", at, s.mode, redisError(err))
-	}
-	if tracked := s.stream.Tracked(); tracked != nil {
-		s.data = tracked
-	}
-	return nil
-}
-
 // ask sends commands that only read, and those that may be done twice. If they
 // meet a dead connection they are sent once more, on a new one; then they fail,
 // rather than wait for Redis until the time is over. Each attempt has commands
@@ -221,7 +160,8 @@ func (s *Store) ask1(ctx context.Context, client rueidis.Client, command func() 
 
 // tell sends commands once.
 func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
-	if err := s.breaker.enter(); err != nil {
+	broken, err := s.breaker.enter()
+	if err != nil {
 		return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
 	}
 	var results []rueidis.RedisResult
@@ -230,17 +170,18 @@ func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []ruei
 	} else {
 		results = client.DoMulti(ctx, commands...)
 	}
-	s.breaker.leave(ctx, results[len(results)-1].Error()) // behind one without an answer none has one
+	s.breaker.leave(ctx, broken, results[len(results)-1].Error()) // behind one without an answer none has one
 	return results
 }
 
 // run runs a script once.
 func (s *Store) run(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
-	if err := s.breaker.enter(); err != nil {
+	broken, err := s.breaker.enter()
+	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
 	r := script.Exec(ctx, client, keys, args)
-	s.breaker.leave(ctx, r.Error())
+	s.breaker.leave(ctx, broken, r.Error())
 	return r
 }
 
@@ -280,60 +221,6 @@ func (o StoreOptions) validate() error {
 	return errors.Join(errs...)
 }
 
-// checkVersion asks the server who it is, and refuses one older than 6.0.
-func (s *Store) checkVersion(ctx context.Context, resp2 bool) error {
-	protocol := "3"
-	if resp2 {
-		protocol = "2"
-	}
-	hello, err := s.ask1(ctx, s.client, func() rueidis.Completed { return s.client.B().Arbitrary("HELLO", protocol).Build() }).AsMap()
-	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
-		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
-	}
-	if err != nil {
-		return err
-	}
-	if m := hello["mode"]; s.mode != invalidate.Off {
-		if mode, _ := m.ToString(); mode == "cluster" {
-			return fmt.Errorf("%w: Redis Cluster with Invalidation %v: use invalidate.Off there", ErrUnsupported, s.mode)
-		}
-	}
-	m := hello["version"]
-	version, err := m.ToString()
-	if err != nil {
-		return fmt.Errorf("the answer to HELLO has no version: %w", err)
-	}
-	major, _, _ := strings.Cut(version, ".")
-	if n, err := strconv.Atoi(major); err == nil && n < 6 {
-		return fmt.Errorf("%w: the server is Redis %s: 6.0 or later is needed", ErrUnsupported, version)
-	}
-	return nil
-}
-
-// State says whether this process hears the others' writes, and if not, why.
-func (s *Store) State() invalidate.State {
-	if s.stream != nil {
-		return s.stream.State()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := invalidate.State{Status: invalidate.Disabled, Since: s.opened}
-	if s.closed {
-		st.Status = invalidate.Closed
-	}
-	return st
-}
-
-// OnState has fn called with each new state, in order, on a goroutine of its
-// own; it may block and may call any method but Close. remove ends it. With
-// invalidate.Off there is never a new state.
-func (s *Store) OnState(fn func(invalidate.State)) (remove func()) {
-	if s.stream == nil {
-		return func() {}
-	}
-	return s.stream.OnState(fn)
-}
-
 // StoreStats counts what concerns all caches of a Store.
 type StoreStats struct {
 	Cuts     uint64 // how often invalidation was lost
@@ -342,7 +229,7 @@ type StoreStats struct {
 
 // Stats returns the counts since Open.
 func (s *Store) Stats() StoreStats {
-	if s.stream == nil {
+	if !s.connected.Load() || s.stream == nil {
 		return StoreStats{}
 	}
 	return StoreStats{Cuts: s.stream.State().Cuts, Rejected: s.stream.Rejected()}
@@ -363,16 +250,12 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 
 	s.cancel()
-	if s.stream != nil {
-		s.stream.Close()
-	}
+	s.wg.Wait() // nobody connects any more
+	s.connection.closeStream()
 	for _, c := range caches {
 		c.close()
 	}
-	if s.client != nil {
-		s.client.Close()
-	}
-	s.hangUp()
+	s.connection.close()
 	s.clock.Close()
 	return nil
 }
@@ -381,6 +264,9 @@ func (s *Store) Close() error {
 func (s *Store) ready(ctx context.Context) error {
 	if s.ctx.Err() != nil {
 		return ErrClosed
+	}
+	if !s.connected.Load() {
+		return s.notConnected()
 	}
 	return ended(ctx)
 }

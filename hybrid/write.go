@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -145,6 +148,9 @@ func (c *Cache[K, V]) bytes(redisKey string, v V) (string, error) {
 // Errors: those of Set for single keys, joined, each with its key; what was
 // not named was stored.
 func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
+	if err := c.store.ready(ctx); err != nil {
+		return c.failAll("setmany", maps.Keys(m), err)
+	}
 	var errs []error
 	changes := make([]*change[K, V], 0, len(m))
 	for key, v := range m {
@@ -164,6 +170,9 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 //
 // Errors: those of Set for single keys, joined, each with its key.
 func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
+	if err := c.store.ready(ctx); err != nil {
+		return c.failAll("delete", slices.Values(keys), err)
+	}
 	changes := make([]*change[K, V], 0, len(keys))
 	b := c.data.B()
 	for _, key := range keys {
@@ -174,6 +183,15 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 		}})
 	}
 	return errors.Join(c.writeAll(ctx, "delete", changes)...)
+}
+
+// failAll is the error of each of keys.
+func (c *Cache[K, V]) failAll(op string, keys iter.Seq[K], err error) error {
+	var errs []error
+	for key := range keys {
+		errs = append(errs, c.fail(op, key, err))
+	}
+	return errors.Join(errs...)
 }
 
 // writeAll writes changes in batches and returns an error for each that failed.

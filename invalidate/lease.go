@@ -12,7 +12,7 @@ import (
 // replaced longer ago.
 type lease struct {
 	max   time.Duration // 0: no lease
-	until atomic.Int64
+	until *atomic.Int64
 }
 
 // grant extends the lease by a probe that was sent at this time.
@@ -32,7 +32,7 @@ func (s *Stream) Lease() *atomic.Int64 {
 	if s.lease.max == 0 {
 		return nil
 	}
-	return &s.lease.until
+	return s.lease.until
 }
 
 // MaxStaleness returns what the Config said.

@@ -48,6 +48,8 @@ type Config struct {
 	// MaxStaleness is how long an answered probe lets the tiers serve: see
 	// Lease. 0: no lease.
 	MaxStaleness time.Duration
+	// Lease is what Lease returns. nil: one of the stream's own.
+	Lease *atomic.Int64
 	// Announces says that this process announces its writes. It is told to
 	// others, and has no effect here.
 	Announces bool
@@ -150,6 +152,9 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
+	if s.lease.until = cfg.Lease; cfg.Lease == nil {
+		s.lease.until = new(atomic.Int64)
+	}
 	if s.lease.max = cfg.MaxStaleness; s.lease.max > 0 {
 		s.cfg.probeEvery = s.lease.max / 3
 		s.patience = int(silence/s.cfg.probeEvery) + 1

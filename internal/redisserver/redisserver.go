@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -47,7 +48,8 @@ func Available() bool {
 	return err == nil
 }
 
-// Start runs a redis-server without persistence on a free loopback port, with
+// Start runs a redis-server without persistence on a free loopback port (or that of
+// --port), with
 // further command-line arguments, and returns when it answers PING. It fails
 // with ErrNotInstalled where there is none on PATH.
 func Start(args ...string) (*Server, error) {
@@ -67,6 +69,9 @@ func start(args []string) (*Server, error) {
 		return nil, ErrNotInstalled
 	}
 	port, err := freePort()
+	if i := slices.Index(args, "--port"); i >= 0 && i+1 < len(args) {
+		port, err = strconv.Atoi(args[i+1])
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,291 @@
+package hybrid
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+	"go.uber.org/zap"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/dial"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// connection is what a Store speaks to Redis by.
+type connection struct {
+	client rueidis.Client
+	data   rueidis.Client     // for what a tier may hold: with Tracking the stream's, else client
+	stream *invalidate.Stream // nil with invalidate.Off
+	hangUp context.CancelFunc // cuts client's connections
+}
+
+func (c connection) closeStream() {
+	if c.stream != nil {
+		c.stream.Close()
+	}
+}
+
+func (c connection) close() {
+	if c.client != nil {
+		c.client.Close()
+		c.hangUp()
+	}
+}
+
+func open(ctx context.Context, o StoreOptions) (*Store, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		mode: o.Invalidation, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout,
+		serveStale: o.ServeStaleFor, clock: clock.NewCoarse(), opened: time.Now(), id: rand.Text(), logger: o.Logger,
+		names: make(map[string]bool),
+	}
+	if o.MaxStaleness > 0 {
+		s.lease = new(atomic.Int64)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	c, err := s.connect(ctx, o)
+	switch {
+	case err == nil:
+		s.connection = c
+		s.connected.Store(true)
+	case o.StartCut && mendsItself(err):
+		s.cause = err
+		s.wg.Go(func() { s.keepConnecting(o) })
+	default:
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// mendsItself says whether what kept Open from connecting may pass.
+func mendsItself(err error) bool {
+	return !errors.Is(err, ErrPermission) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrOption)
+}
+
+// connect connects within o.Timeout, and within ctx if that ends sooner.
+func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	data := o.Client
+	data.DisableCache = true // the local tier is ours
+	data.DisableRetry = true // see ask
+	if data.Dialer.Timeout == 0 || data.Dialer.Timeout > o.Timeout {
+		data.Dialer.Timeout = o.Timeout
+	}
+	connections, hangUp := context.WithCancel(context.Background())
+	c.hangUp = hangUp
+	data.DialCtxFn = dial.Until(connections, o.Client)
+	connected := context.AfterFunc(ctx, hangUp) // from then on they end by close alone
+	err = s.dial(ctx, &c, data, o)
+	if !connected() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		return c, nil
+	}
+	c.closeStream()
+	c.close()
+	hangUp()
+	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return connection{}, err
+}
+
+func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOption, o StoreOptions) (err error) {
+	at := strings.Join(o.Client.InitAddress, ", ")
+	client, err := rueidis.NewClient(data)
+	if err != nil {
+		return fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
+	}
+	c.client, c.data = client, client
+	if err := s.checkServer(ctx, client, o.Client.AlwaysRESP2); err != nil {
+		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
+	}
+	if s.mode == invalidate.Off {
+		return nil
+	}
+	stream, err := invalidate.Open(ctx, invalidate.Config{
+		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Lease: s.lease,
+		Announces: s.announces, Logger: o.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for invalidations at %s, mode %v: %w", at, s.mode, redisError(err))
+	}
+	c.stream = stream
+	if tracked := stream.Tracked(); tracked != nil {
+		c.data = tracked
+	}
+	return nil
+}
+
+// checkServer asks the server who it is, and refuses what cannot serve.
+func (s *Store) checkServer(ctx context.Context, client rueidis.Client, resp2 bool) error {
+	protocol := "3"
+	if resp2 {
+		protocol = "2"
+	}
+	hello, err := client.Do(ctx, client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
+		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
+	}
+	if err != nil {
+		return err
+	}
+	if m := hello["mode"]; s.mode != invalidate.Off {
+		if mode, _ := m.ToString(); mode == "cluster" {
+			return fmt.Errorf("%w: Redis Cluster with Invalidation %v: use invalidate.Off there", ErrUnsupported, s.mode)
+		}
+	}
+	m := hello["version"]
+	version, err := m.ToString()
+	if err != nil {
+		return fmt.Errorf("the answer to HELLO has no version: %w", err)
+	}
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err == nil && n < 6 {
+		return fmt.Errorf("%w: the server is Redis %s: 6.0 or later is needed", ErrUnsupported, version)
+	}
+	return nil
+}
+
+// notConnected is why an operation of a Store with StartCut cannot begin.
+func (s *Store) notConnected() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Errorf("%w: not connected yet: %w", ErrCut, s.cause)
+}
+
+// Pauses between attempts to connect with StartCut.
+const (
+	minConnectPause = 20 * time.Millisecond
+	maxConnectPause = 2 * time.Second
+)
+
+// keepConnecting connects, as soon as it can be done.
+func (s *Store) keepConnecting(o StoreOptions) {
+	for pause := minConnectPause; ; pause = min(2*pause, maxConnectPause) {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		c, err := s.connect(s.ctx, o)
+		s.mu.Lock()
+		if err != nil {
+			s.cause = err
+			s.mu.Unlock()
+			continue
+		}
+		s.connection = c
+		caches, waiting := s.caches, s.waiting
+		for _, c := range caches {
+			c.connect()
+		}
+		s.connected.Store(true)
+		s.mu.Unlock()
+		for _, c := range caches {
+			ctx, cancel := s.bound(s.ctx)
+			if err := c.join(ctx); err != nil && s.logger != nil && s.ctx.Err() == nil {
+				s.logger.Warn("a cache hears no invalidations: its reads ask Redis", zap.Error(err))
+			}
+			cancel()
+		}
+		for _, w := range waiting {
+			w.watch(s.stream)
+		}
+		return
+	}
+}
+
+// A cache is what a Store knows of a Cache.
+type cache interface {
+	connect() // takes the Store's connection
+	join(ctx context.Context) error
+	close()
+}
+
+// A watcher is a function of OnState from before the Store was connected.
+type watcher struct {
+	mu      sync.Mutex // held while fn runs; guards the rest
+	fn      func(invalidate.State)
+	removed bool
+	remove  func()
+}
+
+// watch tells fn the stream's states from the present one on.
+func (w *watcher) watch(s *invalidate.Stream) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.removed || s == nil {
+		return
+	}
+	w.remove = s.OnState(func(st invalidate.State) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.removed {
+			w.fn(st)
+		}
+	})
+	w.fn(s.State())
+}
+
+func (w *watcher) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.removed = true; w.remove != nil {
+		w.remove()
+	}
+}
+
+// State says whether this process hears the others' writes, and if not, why.
+func (s *Store) State() invalidate.State {
+	if s.connected.Load() && s.stream != nil {
+		return s.stream.State()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := invalidate.State{Status: invalidate.Disabled, Since: s.opened}
+	switch {
+	case s.closed:
+		st.Status = invalidate.Closed
+	case !s.connected.Load():
+		st.Status, st.Cause = invalidate.Cut, s.cause
+	}
+	return st
+}
+
+// OnState has fn called with each new state, in order, on a goroutine of its
+// own; it may block and may call any method but Close. remove ends it. With
+// invalidate.Off there is never a new state.
+func (s *Store) OnState(fn func(invalidate.State)) (remove func()) {
+	s.mu.Lock()
+	if !s.connected.Load() {
+		w := &watcher{fn: fn}
+		s.waiting = append(s.waiting, w)
+		s.mu.Unlock()
+		return w.end
+	}
+	s.mu.Unlock()
+	if s.stream == nil {
+		return func() {}
+	}
+	return s.stream.OnState(fn)
+}
