@@ -38,6 +38,8 @@
  *   CONFIRM_FIRST   B confirms, and drops afterwards
  *   CONFIRM_ANY     any confirmation ends the wait, not only that of this write
  *   LIST_BEFORE, LIST_AFTER      A reads the list of members in a step before, after the write
+ *   LIST_ELSEWHERE  with LIST_AFTER: A reads the list on another connection than the one that wrote
+ *   LIST_ELSEWHERE_YOUNG  and waits a lease also where that one is young
  *   RENEW_AFTER, RENEW_FIRST     the membership is renewed in a step after, before the probe's message
  *   NO_FLOOR        A does not wait a lease where its own connection is young
  *   NO_ACK          A does not wait at all
@@ -369,7 +371,7 @@ proctype Beside() { byte k; do :: atomic { todo -> drop(); confirmed = todoN; to
 #define MINE (confirmed >= n)
 #endif
 proctype Writer() {
-  byte n, my, R; bit listed, young;
+  byte n, my, R; bit listed, young, was;
   do
   :: n < NAW ->
 #ifdef P4
@@ -389,11 +391,22 @@ proctype Writer() {
        listed = (now < member);
 #endif
 #if defined(FAILOVER) && !defined(NO_FLOOR)
-       young = failed && R < failedAt + M    /* what ran at the new Redis was sent on a new connection */
+       young = failed && R < failedAt + M;   /* what ran at the new Redis was sent on a new connection */
+       was = failed
 #endif
      };
 #ifdef LIST_AFTER
-     atomic { listed = (now < member) };
+     atomic { listed = (now < member);
+#ifdef LIST_ELSEWHERE_YOUNG
+       young = young || failed && now < failedAt + M;
+#endif
+       skip };
+#if defined(FAILOVER) && !defined(LIST_ELSEWHERE)
+     if                                                  /* the connection broke on the way: the write failed, or may have */
+     :: atomic { was != failed -> my = 0; R = 0; listed = 0; young = 0; was = 0; goto next_write }
+     :: atomic { was == failed -> was = 0 }
+     fi;
+#endif
 #endif
 #ifndef WAIT_FROM_SEND
      atomic { R = now };
@@ -406,7 +419,8 @@ proctype Writer() {
      :: atomic { listed && !young && MINE -> skip }
      :: atomic { (listed || young) && now >= R + M -> skip }
      fi;
-     atomic { acked = my; my = 0; R = 0; listed = 0; young = 0 }
+     atomic { acked = my; my = 0; R = 0; listed = 0; young = 0; was = 0 };
+next_write: skip
 #else
      atomic { n++; write(OF_A, n) }
 #endif
