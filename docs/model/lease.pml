@@ -263,7 +263,7 @@ proctype Own(byte i) {
   false
 }
 
-#if defined(P4) || defined(MEMBERS)
+#ifdef P4
 #define RENEW member = now + MM
 #else
 #define RENEW skip       /* nobody reads the list */
@@ -445,7 +445,7 @@ init {
     live = 1; subscribed = 1;
 #ifdef START
     entry = 1; D = START;
-#if defined(P4) || defined(MEMBERS)
+#ifdef P4
     member = START - M + MM;
 #endif
 #if MM < M

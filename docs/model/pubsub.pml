@@ -19,7 +19,7 @@
  *
  * More of the world:
  *   -DERRORS       fills may fail              -DRESENT      the client library may send a write twice
- *   -DNO_TIMEOUTS  no write has an unknown end -DCLEAR_OWN   this process clears the cache, one key a batch
+ *   -DCLEAR_OWN    this process clears the cache, one key a batch
  *   -DCLEAR_OTHER  another process clears      -DCLEAR_DIES  and may die between two batches
  *   -DUNHEARD      Redis may drop keys before the clear by itself, which nobody announces and no scan finds;
  *                  P1, P1S are asked from the clear's end on
@@ -356,14 +356,10 @@ proctype Write(byte t; byte i) {
 #ifdef RESENT
         if :: atomic { write(t % NK, id) } :: skip fi     /* the first attempt lands after the second was answered */
 #endif
-#ifndef NO_TIMEOUTS
      :: atomic { endwrite(t, i, false, v); v = 0 }
-#endif
      fi
-#ifndef NO_TIMEOUTS
   :: atomic { endwrite(t, i, false, v) };
      if :: atomic { write(t % NK, id) } :: skip fi        /* lands later, or never */
-#endif
   fi;
   false
 }
@@ -379,9 +375,7 @@ proctype WriteMany(byte p) {
   od;
   if
   :: atomic { k = 0; do :: k < NK -> db[k]++; vs[k] = db[k]; k++ :: else -> break od; k = 0; publish(MANY, id); ok = 1 }
-#ifndef NO_TIMEOUTS
   :: atomic { k = 0 }
-#endif
   fi;
   do
   :: k < NK -> atomic { endwrite(p*NK+k, 0, ok, vs[k]); k++ }
@@ -410,7 +404,7 @@ bit cleared;
 #else
 #define CLEARSENDER FOREIGN
 #endif
-proctype Clear(byte p; bit own) {
+proctype Clear(byte p) {
   byte k, q, vs[NK]; bit b;
 #ifdef UNHEARD
   do
@@ -654,9 +648,9 @@ init {
     :: else -> break
     od;
 #if defined(CLEAR_OWN)
-    run Clear(0, 1);
+    run Clear(0);
 #elif defined(CLEAR_OTHER)
-    run Clear(NP, 0);
+    run Clear(NP);
 #endif
 #if NF > 0
     i = 0; do :: i < NK -> run Foreign(i); i++ :: else -> break od;

@@ -14,7 +14,7 @@
  *   -DP8   all heard, the entry is Redis' value: its life is not longer than the key's
  *   -DREACH must be violated: an own write enters the tier at all
  *
- * More of the world: -DNO_TIMEOUTS no write has an unknown end; -DFLUSH Redis is flushed once; -DFORGET Redis forgets the key
+ * More of the world: -DFLUSH Redis is flushed once; -DFORGET Redis forgets the key
  *   once, and says so (its table of tracked keys is full); -DTOUCH others change the key's life, once shorter, once longer (a
  *   TTL refresh), which is pushed like a write; -DNO_LIFE lives are left out (fewer states).
  *
@@ -316,14 +316,10 @@ proctype Write(byte i) {
 #endif
           RETURNED(wrote[i]); wrote[i] = 0; v = 0; close(i) }
      :: atomic { failed[i] -> close(i) }
-#ifndef NO_TIMEOUTS
      :: atomic { close(i) }
-#endif
      fi
-#ifndef NO_TIMEOUTS
   :: atomic { close(i) };
      if :: atomic { issue(i) } :: skip fi                /* sent all the same, or never */
-#endif
   fi;
   false
 }

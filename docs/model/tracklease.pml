@@ -27,7 +27,7 @@
  *   LIST_ELSEWHERE  with LIST_AFTER: A reads the list on another connection than the one that wrote
  *   LIST_ELSEWHERE_YOUNG  and waits a lease also where that one is young
  *   LIST_BETWEEN    A reads the list of members between SET and PUBLISH
- *   NO_DELETE_BEGIN, NO_DETACH_BEGIN, NO_CUT_WRITES, NO_COUNT (of pushes)                    of the own write
+ *   NO_DELETE_BEGIN, NO_CUT_WRITES, NO_COUNT (of pushes)   of the own write
  */
 #ifndef M
 #define M 2
@@ -192,9 +192,7 @@ proctype Own(byte i) {
 #ifndef NO_DELETE_BEGIN
     entry = 0;
 #endif
-#ifndef NO_DETACH_BEGIN
     detach();
-#endif
     anyopen(b);
     if :: b -> doom() :: else fi;
     open[i] = 1; doomed[i] = b || !live; b = 0 };
