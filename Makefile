@@ -50,6 +50,30 @@ python-redis:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-redis >/dev/null; \
 	} || echo "no python3 with the module redis: TestPythonProcessSharesKeysAndValues is skipped"
 
+.PHONY: model
+model: spin ## explore the rules of coherence: each defence taken out has its counterexample
+	@docs/model/run
+
+.PHONY: model-all
+model-all: spin ## the same, every variant (10 minutes)
+	@docs/model/run -all
+
+.PHONY: spin
+spin:
+	@command -v spin >/dev/null && command -v gcc >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends spin gcc libc6-dev >/dev/null; \
+	elif command -v apt-get >/dev/null && command -v sudo >/dev/null && sudo -n true 2>/dev/null; then \
+		sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends spin gcc libc6-dev >/dev/null; \
+	elif command -v brew >/dev/null; then \
+		brew install -q spin; \
+	fi; \
+	command -v spin >/dev/null && command -v gcc >/dev/null || { \
+		echo "spin and gcc are not both installed, and cannot be from here."; \
+		echo "Install them by hand: apt-get install spin gcc libc6-dev, or see spinroot.com."; \
+		exit 1; \
+	}
+
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck, in every module
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
