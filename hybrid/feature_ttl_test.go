@@ -1,13 +1,17 @@
 package hybrid
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
@@ -477,4 +481,29 @@ func TestExpiryIsSeenOnceAndForAll(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// H24: the life that a refresh gives counts from when the value was asked for: a
+// write between the two that nobody announces must not gain by it.
+func TestH24_LifeAfterARefreshCountsFromTheRead(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	const ttl = 10 * time.Second
+	const pause = 200 * time.Millisecond
+	var between atomic.Bool
+	p := joinAs(t, s, invalidate.Off, Options[string, string]{TTL: ttl, RefreshTTLOnGet: true}, func(o *StoreOptions) {
+		o.Client.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			conn, err := d.DialContext(ctx, "tcp", addr)
+			return &splitConn{Conn: conn, at: "EVAL", armed: &between, in: func() { time.Sleep(pause) }}, err
+		}
+	})
+	redistest.Do(t, admin, "SET", "n:k", "v", "PX", "1000")
+	between.Store(true)
+	wantValue(t, p, "k", "v")
+	if between.Load() || p.Stats().Refreshes != 1 {
+		t.Fatal("nothing was refreshed: the test proves nothing")
+	}
+	if e := p.flights.Hit("k"); e == nil || e.Deadline-e.Born > int64(ttl/2+clock.Tick) {
+		t.Errorf("the entry %+v lives for longer than half of %v from when it was read", e, ttl)
+	}
 }

@@ -25,7 +25,9 @@ const tokenLife = time.Minute
 //
 // A loaded value is stored only if, since the load began, nobody in any process
 // has set or deleted the key: else what the key holds now is returned, or what
-// was loaded. A load of more than a minute is returned and not stored. Where
+// was loaded. (There is one gap: where Redis evicts a value for want of memory, or
+// another program deletes it, a load that began before that value was set may be
+// stored.) A load of more than a minute is returned and not stored. Where
 // Redis cannot be reached, or the value not be stored, it is returned all the
 // same and counted in Stats.WriteBackErrors.
 //

@@ -182,21 +182,28 @@ func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r rep
 	if r.Value, err = c.decodeValue(data); err != nil {
 		return reply[V]{Err: err}, 0
 	}
-	ms, err := pttl.AsInt64()
-	if err != nil {
+	if err := pttl.Error(); err != nil {
 		return reply[V]{Err: fmt.Errorf("PTTL: %w", err)}, 0
 	}
-	switch ms {
-	case -2: // it has expired in between
+	r.Born = sent
+	ttl, there := life(pttl)
+	if !there {
 		return r, 0
-	case -1:
-		ttl = forEver
-	default:
-		ttl = milliseconds(ms)
 	}
 	r.Deadline, r.Keep = c.deadline(sent, ttl)
-	r.Born = sent
 	return r, ttl
+}
+
+// life is what a PTTL says; false where the key is not there any more.
+func life(pttl rueidis.RedisResult) (ttl time.Duration, there bool) {
+	switch ms, err := pttl.AsInt64(); {
+	case err != nil || ms == -2:
+		return 0, false
+	case ms == -1:
+		return forEver, true
+	default:
+		return milliseconds(ms), true
+	}
 }
 
 // missing is the reply of a key that was not there at sent, or that a loader

@@ -49,11 +49,11 @@ func (c *Cache[K, V]) needsRefresh(r reply[V], ttl time.Duration) bool {
 }
 
 // refresh has keys live for another TTL, each unless another process was first,
-// and sets the local deadlines of their replies anew. It fails in silence but
-// for the count: the values are good all the same.
+// and sets the local deadlines of their replies anew: from when their values were
+// asked for, which somebody may have replaced since without a word. It fails in
+// silence but for the count: the values are good all the same.
 func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*reply[V]) {
 	half, ttl := px(c.half), px(c.ttl)
-	sent := c.store.clock.Exact()
 	var results []rueidis.RedisResult
 	if len(keys) == 1 {
 		results = []rueidis.RedisResult{c.store.run(ctx, c.data, refreshScript, keys, []string{half, ttl})}
@@ -72,7 +72,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*rep
 		}
 		c.counters.refreshes.Add(uint64(a[1]))
 		if a[0] >= 0 {
-			replies[i].Deadline, replies[i].Keep = c.deadline(sent, milliseconds(a[0]))
+			replies[i].Deadline, replies[i].Keep = c.deadline(replies[i].Born, milliseconds(a[0]))
 		}
 	}
 }

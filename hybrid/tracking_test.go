@@ -2,9 +2,11 @@ package hybrid
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -564,4 +566,56 @@ func TestTrackingUnderKillsServesAndAgrees(t *testing.T) {
 	for i := range 20 {
 		agree(t, admin, []process{a}, key(i))
 	}
+}
+
+// H23: who shortens the life of a key between a write and its reading back is not
+// pushed: the entry ends with the key all the same.
+func TestH23_TrackingWriteTakesTheLifeThatTheKeyHas(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	var between atomic.Bool
+	a := join(t, s, invalidate.Tracking, func(o *StoreOptions, c *Options[string, string]) {
+		c.TTL = time.Hour
+		o.Client.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			conn, err := d.DialContext(ctx, "tcp", addr)
+			return &splitConn{Conn: conn, at: "*2\r\n$3\r\nGET", armed: &between, in: func() {
+				redistest.Do(t, admin, "PEXPIRE", "n:k", "100")
+			}}, err
+		}
+	})
+	between.Store(true)
+	a.set(t, "k", "v")
+	if between.Load() {
+		t.Fatal("nothing was read back: the test proves nothing")
+	}
+	if a.local("k") == "" {
+		t.Fatal("the write is not kept: the test proves nothing")
+	}
+	if e := a.flights.Hit("k"); e != nil && e.Deadline-e.Born > int64(time.Second) {
+		t.Errorf("the entry is to live for %v, the key for 100 ms", time.Duration(e.Deadline-e.Born))
+	}
+}
+
+// A splitConn stops in the middle of what it writes, before at, and does something
+// there once.
+type splitConn struct {
+	net.Conn
+	at    string
+	armed *atomic.Bool
+	in    func()
+}
+
+func (c *splitConn) Write(b []byte) (int, error) {
+	i := strings.Index(string(b), c.at)
+	if i < 0 || !c.armed.CompareAndSwap(true, false) {
+		return c.Conn.Write(b)
+	}
+	n, err := c.Conn.Write(b[:i])
+	if err != nil {
+		return n, err
+	}
+	time.Sleep(20 * time.Millisecond) // Redis has done the first half
+	c.in()
+	m, err := c.Conn.Write(b[i:])
+	return n + m, err
 }

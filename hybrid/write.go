@@ -269,8 +269,10 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 		}
 		if p.keep && c.store.mode == invalidate.Tracking {
 			now, err := after[0].ToString()
-			p.keep = err == nil && now == p.data
-			after = after[1:]
+			if p.keep = err == nil && now == p.data; p.keep {
+				p.ttl, p.keep = life(after[1])
+			}
+			after = after[2:]
 		}
 	}
 	c.counters.writes.Add(uint64(len(changes)))
@@ -310,12 +312,12 @@ func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []stri
 }
 
 // readBack appends what has Redis track the key of a write that is kept: an
-// EXISTS, so that the write itself pushes, and a GET behind that push. If the
-// GET returns what was written, and no second push came before it, then nobody
-// else has written meanwhile, and whoever does from now on is heard.
+// EXISTS, so that the write itself pushes, and GET and PTTL behind that push. If
+// the GET returns what was written, and no second push came before it, then nobody
+// else has written meanwhile, and whoever does from now on is heard. Who has
+// shortened its life between SET and GET was not: hence the PTTL.
 func (c *Cache[K, V]) readBack(before, after []rueidis.Completed, redisKey string) (_, _ []rueidis.Completed) {
-	b := c.data.B()
-	return append(before, b.Exists().Key(redisKey).Build()), append(after, b.Get().Key(redisKey).Build())
+	return append(before, c.data.B().Exists().Key(redisKey).Build()), append(after, c.readCommands(redisKey)...)
 }
 
 // A step is what a write sends in one round trip: commands and messages as one
