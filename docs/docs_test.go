@@ -94,3 +94,31 @@ func walk(t *testing.T, root, suffix string, f func(path, text string)) {
 		t.Fatal(err)
 	}
 }
+
+// Every "Model: name, variant" in the code names a variant that is explored, and
+// is expected to break.
+func TestModelsNamedInTheCodeAreExplored(t *testing.T) {
+	table, err := os.ReadFile("model/variants.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	breaks := make(map[string]bool)
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Split(line, "|"); len(f) > 5 && strings.TrimSpace(f[2]) == "violated" {
+			breaks[strings.TrimSpace(f[0])+", "+strings.TrimSpace(f[5])] = true
+		}
+	}
+	named := 0
+	walk(t, "..", ".go", func(path, text string) {
+		for line := range strings.Lines(text) {
+			if _, name, ok := strings.Cut(line, "// "+"Model: "); ok {
+				if named++; !breaks[strings.TrimSpace(name)] {
+					t.Errorf("%s: %q is no variant of model/variants.txt that breaks", path, strings.TrimSpace(name))
+				}
+			}
+		}
+	})
+	if named == 0 || len(breaks) == 0 {
+		t.Error("nothing is named, or nothing explored: is the test blind?")
+	}
+}

@@ -81,7 +81,7 @@ func (c *Cache[K, V]) loaded(ctx context.Context, op string, key K, f *flights.F
 // load is the flight of a load: token and value, loader, write-back.
 func (c *Cache[K, V]) load(caller context.Context, f *flights.Flight[K, V], loader func(context.Context, K) (V, error)) reply[V] {
 	redisKey := c.prefix + keyText(f.Key())
-	token := c.store.token()
+	token := c.store.token() // Model: load, no token
 	r := c.layToken(f, redisKey, token)
 	if r.Err == nil && !r.Missing {
 		return r

@@ -72,6 +72,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []string, replies []*rep
 		}
 		c.counters.refreshes.Add(uint64(a[1]))
 		if a[0] >= 0 {
+			// Model: ttl, the local life counts from the refresh
 			replies[i].Deadline, replies[i].Keep = c.deadline(replies[i].Born, milliseconds(a[0]))
 		}
 	}

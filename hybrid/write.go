@@ -317,6 +317,9 @@ func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []stri
 // else has written meanwhile, and whoever does from now on is heard. Who has
 // shortened its life between SET and GET was not: hence the PTTL.
 func (c *Cache[K, V]) readBack(before, after []rueidis.Completed, redisKey string) (_, _ []rueidis.Completed) {
+	// Model: tracking, own write without EXISTS
+	// Model: tracking, own write, GET's value not compared, its own enters
+	// Model: tracking, lives: an own write reckons with the life it wrote
 	return append(before, c.data.B().Exists().Key(redisKey).Build()), append(after, c.readCommands(redisKey)...)
 }
 
@@ -336,6 +339,7 @@ func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.R
 		m, err := c.store.tell(ctx, c.data, s.commands)[0].ToMessage()
 		return []rueidis.RedisMessage{m}, nil, writeError(err)
 	}
+	// Model: pubsub, SET and PUBLISH in two steps, the writer may die between
 	all := append(make([]rueidis.Completed, 0, len(s.before)+len(s.commands)+len(s.messages)+len(s.after)+2), s.before...)
 	if single {
 		all = append(all, s.commands...)

@@ -174,6 +174,6 @@ func (p *pubsub) onSubscription(session uint64, e rueidis.PubSubSubscription) {
 	case e.Kind == "unsubscribe":
 		s.failLocked(errors.New("the server ended a subscription"))
 	default:
-		p.topic(e.Channel).resume()
+		p.topic(e.Channel).resume() // Model: pubsub, cut: live before the subscription is confirmed
 	}
 }

@@ -417,6 +417,7 @@ func (s *Stream) ask(id uint64) error {
 	token := rand.Text()
 	s.mu.Lock()
 	if id == s.session {
+		// Model: lease, the lease counts from the arrival of the echo
 		s.probes[token] = clock.Now() // before it is sent
 		s.asked++
 	}
@@ -435,7 +436,7 @@ func (s *Stream) answered(token string) {
 	}
 	maps.DeleteFunc(s.probes, func(_ string, at int64) bool { return at <= sent })
 	s.asked, s.echo = 0, token
-	s.lease.grant(sent)
+	s.lease.grant(sent) // Model: lease, the probe's reply on a command connection grants
 	select {
 	case s.answer <- struct{}{}:
 	default:

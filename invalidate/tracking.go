@@ -58,6 +58,7 @@ func newTracking(s *Stream) (*tracking, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Model: tracklease, the lease renewed on a new connection, then emptied
 		t.interrupt(fmt.Errorf("connection lost: another to %s had to be made", addr))
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -180,6 +181,7 @@ func (t *tracking) onInvalidations(keys []rueidis.RedisMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if keys == nil { // a flush, or the end of the connection
+		// Model: tracking, a flush is ignored
 		for _, topic := range s.topics {
 			if topic.live {
 				topic.tier.DropAll()

@@ -33,6 +33,9 @@
 //
 // Every flight is in the table from its beginning to its end, so a cut or a
 // clear reaches each of them and no epoch needs to be compared.
+//
+// "Model: pubsub, ..." at a rule names what breaks without it, in the models of
+// docs/model: `docs/model/run -trail pubsub '...'` prints the steps.
 package flights
 
 import (
@@ -252,6 +255,8 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 // leasedHit is Hit under a lease: the coarse clock will not do, as it stands
 // still while the process is stopped.
 func (t *Table[K, V]) leasedHit(key K) *tier.Entry[K, V] {
+	// Model: lease, a hit reads entry, lease, clock
+	// Model: lease, a hit reads lease, clock, entry
 	until := t.lease.Load()
 	e := t.tier.Load(key)
 	if e == nil {
@@ -358,6 +363,8 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	}
 	ks := s.state(key)
 	l := ks.lane(load)
+	// Model: pubsub, readers join a detached fill
+	// Model: lease, ack: an attached fill is joined without the lease
 	switch {
 	case l.sent != nil && (l.sent.attached && t.leased() || l.sent.shared) && what != freshFill:
 		return l.sent, false
@@ -390,6 +397,10 @@ func answered[K comparable, V any](r Reply[V]) *Flight[K, V] {
 // REQUIRES: s.mu held, and the lane has none sent.
 func (t *Table[K, V]) sent(s *shard[K, V], ks *keyState[K, V], f *Flight[K, V]) {
 	ks.lane(f.load).sent = f
+	// Model: pubsub, a fill sent while a write is open is attached
+	// Model: pubsub, a waiting fill is judged when it begins to wait
+	// Model: pubsub, cut: flights begun meanwhile are as good as others
+	// Model: pubsub, clear: own, fills meanwhile are as good as others
 	f.attached = s.live && s.clearing == 0 && len(ks.writes) == 0
 	if !f.load { // a loader is the user's code: Close does not wait for it
 		t.wg.Add(1)
@@ -432,6 +443,8 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	if next != nil && f.shared {
 		next.answer(r)
 	} else if next != nil {
+		// Model: pubsub, a fill that failed does not send the waiting one
+		// Model: pubsub, the waiting fill is sent by a reader, who may have left
 		t.sent(s, ks, next)
 		go t.run(next)
 	}
@@ -460,6 +473,8 @@ func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V])
 	if e := t.entry(f.key, f.load); e != nil {
 		return replyOf(e)
 	}
+	// Model: pubsub, a detached fill does not look again
+	// Model: pubsub, looking again dooms no writes
 	t.remove(f.key)
 	ks.doom()
 	return r
@@ -493,14 +508,16 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	s := t.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Model: pubsub, a write's beginning leaves the entry
 	t.remove(key) // now: else it would be served while the reply is outstanding
 	t.forget(key)
 	ks := s.state(key)
-	ks.fills.detach()
+	ks.fills.detach() // Model: pubsub, a write's beginning does not detach the fill
 	if load == nil || ks.loads.sent != load {
 		ks.loads.detach()
 	}
 	ks.writes = append(ks.writes, w)
+	// Model: pubsub, overlapping own writes do not doom each other
 	if len(ks.writes) > 1 { // Redis may order them the other way round
 		ks.doom()
 	}
@@ -524,10 +541,13 @@ func (t *Table[K, V]) EndWrite(w *Write[K, V], ok bool, r Reply[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ks := s.keys[w.key]
+	// Model: tracking, own write, two pushes allowed
+	// Model: load, a detached load enters the tier
 	if ok && r.Keep && !w.doomed && w.pushes <= 1 && (w.load == nil || w.load.attached) {
 		t.insert(w.key, r)
 	}
 	if state, known := s.nonces[w.nonce]; known {
+		// Model: pubsub, a write of unknown end keeps its nonce
 		if ok && state == pending {
 			s.nonces[w.nonce] = confirmed
 		} else {
@@ -550,6 +570,8 @@ func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if own {
+		// Model: pubsub, own messages are ignored whatever their nonce
+		// Model: pubsub, resent: a nonce is good for any number of echoes
 		switch state, known := s.nonces[nonce]; {
 		case known && state == pending:
 			s.nonces[nonce] = seen
@@ -561,8 +583,8 @@ func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
 	}
 	t.remove(key)
 	if ks := s.keys[key]; ks != nil {
-		ks.detach()
-		ks.doom()
+		ks.detach() // Model: pubsub, a message does not detach the fill
+		ks.doom()   // Model: pubsub, a message does not doom open writes
 	}
 }
 
@@ -575,7 +597,7 @@ func (t *Table[K, V]) Push(key K) {
 	defer s.mu.Unlock()
 	t.remove(key)
 	if ks := s.keys[key]; ks != nil {
-		ks.detach()
+		ks.detach() // Model: tracking, a fill enters whatever was pushed
 		for _, w := range ks.writes {
 			w.pushes++
 		}
@@ -605,6 +627,7 @@ func (t *Table[K, V]) Resume() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
+		// Model: pubsub, resent: the resume forgets no nonces
 		clear(s.nonces) // a write that a client sent twice would pass for ours the second time
 		s.live = true
 		s.mu.Unlock()
@@ -651,15 +674,15 @@ func (t *Table[K, V]) each(change func(*shard[K, V])) *tier.Taken[K, V] {
 		s.mu.Lock()
 		change(s)
 		for _, ks := range s.keys {
-			ks.detach()
-			ks.doom()
+			ks.detach() // Model: pubsub, cut: open fills go on
+			ks.doom()   // Model: pubsub, cut: open writes go on
 		}
 		s.mu.Unlock()
 	}
 	if t.tier == nil {
 		return nil
 	}
-	return t.tier.Take()
+	return t.tier.Take() // Model: pubsub, cut: the tier is not emptied
 }
 
 // A PanicError is the answer to all who waited for a flight whose loader or
