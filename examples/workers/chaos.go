@@ -47,9 +47,11 @@ const (
 )
 
 // schedule draws the faults of a run of this length: the same for the same
-// seed. freezeServer says that the server is the demo's own.
+// seed. freezeServer says that the server is the demo's own. A link has one fault
+// at a time: the proxy's may block each other.
 func schedule(seed uint64, workers int, length time.Duration, freezeServer bool) (faults []fault) {
 	r := rand.New(rand.NewPCG(seed, 0xc4a05))
+	busy := make([]time.Duration, workers)
 	kinds := []string{cutLink, stallLink, stallUp, stallDown, delayLink, delayUp, delayDown, throttle, killClients, freeze, freeze}
 	between := func(from, to time.Duration) time.Duration { return from + time.Duration(r.Int64N(int64(to-from))) }
 	for at := chaosBegins; ; at += between(20*time.Millisecond, 600*time.Millisecond) {
@@ -64,12 +66,32 @@ func schedule(seed uint64, workers int, length time.Duration, freezeServer bool)
 		if f.at+f.length > length-chaosPauses {
 			return faults
 		}
+		if f.kind != freeze && f.kind != killClients {
+			if f.at < busy[f.worker] {
+				continue
+			}
+			busy[f.worker] = f.at + f.length + 200*time.Millisecond
+		}
 		faults = append(faults, f)
 	}
 }
 
 // proxies stand between the workers and Redis, one for each.
 type proxies []*toxiproxy.Proxy
+
+// bounded runs f, for as long as that may take: where a proxy is stuck, its
+// worker has an endless fault, and the run goes on.
+func bounded(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+	}
+}
 
 func startProxies(n int, upstream string) (ps proxies, err error) {
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log on their own
@@ -87,7 +109,7 @@ func startProxies(n int, upstream string) (ps proxies, err error) {
 
 func (ps proxies) stop() {
 	for _, p := range ps {
-		p.Stop()
+		bounded(p.Stop)
 	}
 }
 
@@ -112,7 +134,7 @@ func chaos(ctx context.Context, faults []fault, ps proxies, all []*process, serv
 		undo := begin(i, f, ps, all, serverPid, admin)
 		wg.Go(func() {
 			after(f.at + f.length)
-			undo()
+			bounded(undo)
 		})
 	}
 }

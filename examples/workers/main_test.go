@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -268,6 +269,55 @@ func TestOwnedKeysAreShared(t *testing.T) {
 	} {
 		if got := owned(c.key, c.worker, c.workers, c.keys); got != c.want {
 			t.Errorf("owned(%d, %d, %d, %d) = %d, want %d", c.key, c.worker, c.workers, c.keys, got, c.want)
+		}
+	}
+}
+
+func TestScheduleIsTheSamePerSeedAndEndsInTime(t *testing.T) {
+	const length = 60 * time.Second
+	a, b, other := schedule(7, 4, length, true), schedule(7, 4, length, true), schedule(8, 4, length, true)
+	if !slices.Equal(a, b) || slices.Equal(a, other) || len(a) < 50 {
+		t.Errorf("%d faults; the same seed gives the same: %t, another one too: %t", len(a), slices.Equal(a, b), slices.Equal(a, other))
+	}
+	kinds := make(map[string]int)
+	for i, f := range a {
+		kinds[f.kind]++
+		if f.at < chaosBegins || f.at+f.length > length-chaosPauses || i > 0 && f.at < a[i-1].at {
+			t.Errorf("%+v", f)
+		}
+		if f.worker < 0 && f.kind != freeze {
+			t.Errorf("%+v is of the server", f)
+		}
+	}
+	for _, k := range []string{cutLink, stallLink, stallUp, stallDown, delayLink, delayUp, delayDown, throttle, killClients, freeze} {
+		if kinds[k] == 0 {
+			t.Errorf("no %s in a minute", k)
+		}
+	}
+	for _, f := range schedule(7, 4, length, false) {
+		if f.worker < 0 {
+			t.Errorf("%+v stops a server that is not the demo's", f)
+		}
+	}
+}
+
+// Under a lease no read is older than it, whatever fails; without, the judge
+// sees that some are.
+func TestChaosBreaksNoLease(t *testing.T) {
+	redistest.Real(t)
+	r := runJSON(t, "-mode", "off,pubsub+lease,tracking+lease", "-chaos", "-duration", "8s", "-seed", "7", "-max-staleness", "300ms", "-reads", "5000", "-keys", "200")
+	if len(r.Runs) != 3 || !r.Chaos || r.Seed != 3 {
+		t.Fatalf("%+v", r)
+	}
+	for _, m := range r.Runs {
+		if m.Reads == 0 || m.Errors == 0 {
+			t.Errorf("%s: %d reads, %d errors: was there chaos?", m.Mode, m.Reads, m.Errors)
+		}
+		switch {
+		case m.MaxStaleness == 0 && m.StaleAge.Max < 300:
+			t.Errorf("off: worst age %v ms: the judge sees nothing", m.StaleAge.Max)
+		case m.MaxStaleness > 0 && (m.MaxStaleness != 300 || m.StaleAge.Max > 305 || m.NotMended > 305):
+			t.Errorf("%s under a lease of %v ms: worst age %v, after the chaos %v", m.Mode, m.MaxStaleness, m.StaleAge.Max, m.NotMended)
 		}
 	}
 }
