@@ -306,7 +306,7 @@ func TestScheduleIsTheSamePerSeedAndEndsInTime(t *testing.T) {
 func TestChaosBreaksNoLease(t *testing.T) {
 	redistest.Real(t)
 	r := runJSON(t, "-mode", "off,pubsub+lease,tracking+lease", "-chaos", "-duration", "8s", "-seed", "7", "-max-staleness", "300ms", "-reads", "5000", "-keys", "200")
-	if len(r.Runs) != 3 || !r.Chaos || r.Seed != 3 {
+	if len(r.Runs) != 3 || !r.Chaos || r.Seed != 7 {
 		t.Fatalf("%+v", r)
 	}
 	for _, m := range r.Runs {

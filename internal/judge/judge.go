@@ -21,7 +21,7 @@ import (
 )
 
 // ring is how many completed writes of a key are remembered with their time.
-const ring = 16
+const ring = 64
 
 // A slot is one key's. It lies in shared memory: all fields are atomics, and
 // there are no pointers.
