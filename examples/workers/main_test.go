@@ -146,15 +146,18 @@ func TestTraceIsReplayed(t *testing.T) {
 
 func TestBadFlagsAreNamed(t *testing.T) {
 	for flag, args := range map[string][]string{
-		"-workers":    {"-workers", "0"},
-		"-duration":   {"-duration", "1ns"},
-		"-keys":       {"-keys", "-1"},
-		"-reads":      {"-reads", "-1"},
-		"-value-size": {"-value-size", "7"},
-		"-local-ttl":  {"-local-ttl", "0s"},
-		"-mode":       {"-mode", "off,sometimes"},
-		"stray":       {"stray"},
-		"-nonsense":   {"-nonsense"},
+		"-workers":         {"-workers", "0"},
+		"-duration":        {"-duration", "1ns"},
+		"-keys":            {"-keys", "-1"},
+		"-reads":           {"-reads", "-1"},
+		"-value-size":      {"-value-size", "7"},
+		"-local-ttl":       {"-local-ttl", "0s"},
+		"-mode":            {"-mode", "off,sometimes"},
+		"stray":            {"stray"},
+		"-max-staleness":   {"-max-staleness", "1ms"},
+		"off has no lease": {"-mode", "off+lease"},
+		"-chaos":           {"-chaos", "-duration", "1s"},
+		"-nonsense":        {"-nonsense"},
 	} {
 		var out, errOut bytes.Buffer
 		if code := demo(context.Background(), args, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), flag) {
@@ -166,8 +169,8 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		t.Errorf("no Redis: exit code %d, %q", code, errOut.String())
 	}
 	errOut.Reset()
-	if code := demo(context.Background(), []string{"-redis", "embedded", "-mode", "tracking"}, &out, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "not built yet") {
-		t.Errorf("a mode that is not built: exit code %d, %q", code, errOut.String())
+	if code := demo(context.Background(), []string{"-redis", "embedded", "-mode", "tracking"}, &out, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "use invalidate.PubSub") {
+		t.Errorf("a mode that the server cannot: exit code %d, %q", code, errOut.String())
 	}
 }
 
