@@ -63,3 +63,7 @@ hazards: redis-server ## the named hazard tests, 20 times under the race detecto
 .PHONY: bench
 bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
 	go run ./benchmarks/cmd/bench $(BENCHFLAGS)
+
+.PHONY: bench-fanout
+bench-fanout: redis-server ## what a write costs the server, by how many processes listen; report in benchmarks/results
+	go run ./benchmarks/cmd/fanout $(BENCHFLAGS)
