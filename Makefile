@@ -91,3 +91,7 @@ stress: redis-server ## a random fleet for 8 minutes, a million operations: at e
 .PHONY: bench
 bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
 	go run ./benchmarks/cmd/bench $(BENCHFLAGS)
+
+.PHONY: bench-fanout
+bench-fanout: redis-server ## what a write costs the server, by how many processes listen; report in benchmarks/results
+	go run ./benchmarks/cmd/fanout $(BENCHFLAGS)

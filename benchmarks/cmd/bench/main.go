@@ -8,24 +8,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/report"
 	"github.com/flipcache/flipcache/internal/redisserver"
 )
-
-const module = "github.com/flipcache/flipcache/benchmarks"
 
 func main() {
 	count := flag.Int("count", 10, "runs, each in a process of its own")
@@ -49,12 +44,12 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	if !redisserver.Available() {
 		fmt.Fprintln(os.Stderr, "no redis-server on PATH: running on miniredis, and the report says so")
 	}
-	dir, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
+	dir, results, err := report.Module(ctx)
 	if err != nil {
 		return err
 	}
 	if out == "" {
-		out = filepath.Join(dir, "results")
+		out = results
 	}
 	tmp, err := os.MkdirTemp("", "flipcache-bench-")
 	if err != nil {
@@ -62,21 +57,21 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	}
 	defer os.RemoveAll(tmp)
 	binary := filepath.Join(tmp, "bench.test")
-	if _, err := output(ctx, dir, "go", "test", "-c", "-o", binary, "."); err != nil {
+	if _, err := report.Output(ctx, dir, "go", "test", "-c", "-o", binary, "."); err != nil {
 		return err
 	}
 
-	r := &report{began: time.Now(), count: count, benchtime: benchtime, loadBefore: load()}
-	r.commit = commit(ctx, dir)
+	r := &figures{began: time.Now(), count: count, benchtime: benchtime, loadBefore: report.Load()}
+	r.commit = report.Commit(ctx, dir)
 	for i := range count {
 		fmt.Fprintf(os.Stderr, "run %d of %d\n", i+1, count)
-		text, err := output(ctx, dir, binary, "-test.run", "^$", "-test.bench", bench, "-test.benchtime", benchtime.String())
+		text, err := report.Output(ctx, dir, binary, "-test.run", "^$", "-test.bench", bench, "-test.benchtime", benchtime.String())
 		if err != nil {
 			return err
 		}
 		r.add(text)
 	}
-	r.loadAfter = load()
+	r.loadAfter = report.Load()
 	if len(r.results) == 0 {
 		return fmt.Errorf("no benchmark matches %q", bench)
 	}
@@ -86,7 +81,7 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 		return err
 	}
 	for _, topic := range r.topics() {
-		table, err := output(ctx, dir, "go", "tool", "benchstat", "-col", "/via", "-filter", ".name:"+topic, converted)
+		table, err := report.Output(ctx, dir, "go", "tool", "benchstat", "-col", "/via", "-filter", ".name:"+topic, converted)
 		if err != nil {
 			return err
 		}
@@ -107,47 +102,4 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	}
 	fmt.Fprintf(os.Stderr, "written: %s.md, and the raw figures beside it\n", base)
 	return nil
-}
-
-// output runs a command in dir and returns what it prints. Where it fails, what
-// it printed is in the error.
-func output(ctx context.Context, dir, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it stops its server
-	cmd.WaitDelay = 10 * time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return "", errors.New("interrupted")
-		}
-		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(append([]string{name}, args...), " "), err, &stdout, &stderr)
-	}
-	return strings.TrimSpace(stdout.String()), nil
-}
-
-// commit returns what git calls the tree in dir, or nothing where it is none.
-func commit(ctx context.Context, dir string) string {
-	id, err := output(ctx, dir, "git", "describe", "--always", "--dirty", "--abbrev=12")
-	if err != nil {
-		return ""
-	}
-	return id
-}
-
-// load returns the machine's load averages, or nothing where /proc has none.
-func load() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if f := strings.Fields(string(b)); err == nil && len(f) >= 3 {
-		return strings.Join(f[:3], " ")
-	}
-	return ""
-}
-
-var notWord = regexp.MustCompile(`[^a-z0-9]+`)
-
-// slug makes a file's name of s.
-func slug(s string) string {
-	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(s), "-"), "-")
 }

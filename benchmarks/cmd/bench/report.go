@@ -6,10 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/flipcache/flipcache/benchmarks/internal/report"
 )
 
-// A report is what was measured, and where.
-type report struct {
+// figures are what was measured, and where.
+type figures struct {
 	began                 time.Time
 	count                 int
 	benchtime             time.Duration
@@ -26,11 +28,11 @@ type report struct {
 type result struct {
 	benchmark string // without "Benchmark" and the number of processors
 	unit      string
-	values    []float64
+	values    report.Figure
 }
 
 // add takes in what a run printed, in the Go benchmark format.
-func (r *report) add(text string) {
+func (r *figures) add(text string) {
 	r.raw.WriteString(text + "\n")
 	if r.config == nil {
 		r.config = make(map[string]string)
@@ -55,17 +57,17 @@ func (r *report) add(text string) {
 	}
 }
 
-func (r *report) figure(benchmark, unit string, v float64) {
+func (r *figures) figure(benchmark, unit string, v float64) {
 	for i := range r.results {
 		if r.results[i].benchmark == benchmark && r.results[i].unit == unit {
 			r.results[i].values = append(r.results[i].values, v)
 			return
 		}
 	}
-	r.results = append(r.results, result{benchmark, unit, []float64{v}})
+	r.results = append(r.results, result{benchmark, unit, report.Figure{v}})
 }
 
-func (r *report) find(benchmark, unit string) (result, bool) {
+func (r *figures) find(benchmark, unit string) (result, bool) {
 	i := slices.IndexFunc(r.results, func(x result) bool { return x.benchmark == benchmark && x.unit == unit })
 	if i < 0 {
 		return result{}, false
@@ -88,7 +90,7 @@ func side(unit string) (via, rest string, ok bool) {
 // left to the report's own table, those of benchmarks without sides are left
 // as they are. benchstat compares with the side that comes first: flipcache is
 // the last.
-func (r *report) converted() []byte {
+func (r *figures) converted() []byte {
 	var b strings.Builder
 	for _, key := range []string{"goos", "goarch", "cpu", "cores", "go", "redis"} {
 		if v := r.config[key]; v != "" {
@@ -123,7 +125,7 @@ func plain(unit string) bool {
 }
 
 // topics returns the names of the benchmarks that benchstat has figures for.
-func (r *report) topics() (names []string) {
+func (r *figures) topics() (names []string) {
 	for _, x := range r.results {
 		if _, _, ok := side(x.unit); !ok && !plain(x.unit) {
 			continue
@@ -151,25 +153,13 @@ var targets = []struct {
 	{"100,000 reads, GET by a Go map", "Original", "get-by-map", -1},
 }
 
-func (r *report) markdown() string {
+func (r *figures) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Benchmarks: %s, %s cores\n\n", r.config["cpu"], r.config["cores"])
 	if r.embedded() {
 		b.WriteString("**Measured on miniredis, inside the process: what has a round trip in it says nothing about Redis.**\n\n")
 	}
-	b.WriteString("| | |\n|---|---|\n")
-	for _, row := range [][2]string{
-		{"CPU", r.config["cpu"]}, {"cores", r.config["cores"]},
-		{"system", r.config["goos"] + "/" + r.config["goarch"]},
-		{"Go", r.config["go"]}, {"Redis", r.config["redis"] + ", on loopback"},
-		{"commit", r.commit}, {"date", r.began.UTC().Format("2006-01-02 15:04 UTC")},
-		{"load before and after", strings.Trim(r.loadBefore+"; "+r.loadAfter, "; ")},
-		{"runs", fmt.Sprintf("%d of %v a benchmark, each in a process of its own", r.count, r.benchtime)},
-	} {
-		if row[1] != "" {
-			fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
-		}
-	}
+	b.WriteString(r.machine().Markdown())
 
 	b.WriteString("\n## Numbers to reach\n\nEach figure is the median of the runs.\n")
 	b.WriteString("On an idle machine most of a round trip from one goroutine is the waking of a core, which hides what the library adds:\n")
@@ -182,15 +172,15 @@ func (r *report) markdown() string {
 		}
 		limit, verdict := "", ""
 		if t.limit >= 0 {
-			limit, verdict = number(t.limit), "met"
+			limit, verdict = report.Number(t.limit), "met"
 			switch {
 			case r.embedded() && !strings.HasPrefix(t.benchmark, "Hit/"):
 				verdict = "says nothing"
-			case x.median() > t.limit:
+			case x.values.Median() > t.limit:
 				verdict = "**missed**"
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s to %s | %s | %s |\n", t.what, number(x.median()), number(x.low()), number(x.high()), limit, verdict)
+		fmt.Fprintf(&b, "| %s | %s | %s to %s | %s | %s |\n", t.what, report.Number(x.values.Median()), report.Number(x.values.Low()), report.Number(x.values.High()), limit, verdict)
 	}
 
 	b.WriteString("\n## Side by side\n\n")
@@ -206,43 +196,31 @@ func (r *report) markdown() string {
 		if _, _, ok := side(x.unit); ok || plain(x.unit) {
 			continue
 		}
-		show, unit := number, x.unit
+		show, unit := report.Number, x.unit
 		if name, ok := strings.CutSuffix(unit, "-ns"); ok {
-			show, unit = microseconds, name+", µs"
+			show, unit = report.Microseconds, name+", µs"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", x.benchmark, unit, show(x.median()), show(x.low()), show(x.high()))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", x.benchmark, unit, show(x.values.Median()), show(x.values.Low()), show(x.values.High()))
 	}
 	return b.String()
 }
 
-func (r *report) embedded() bool { return strings.HasPrefix(r.config["redis"], "miniredis") }
+func (r *figures) embedded() bool { return strings.HasPrefix(r.config["redis"], "miniredis") }
+
+func (r *figures) machine() report.Machine {
+	return report.Machine{
+		CPU: r.config["cpu"], Cores: r.config["cores"], System: r.config["goos"] + "/" + r.config["goarch"],
+		Go: r.config["go"], Redis: r.config["redis"], Commit: r.commit,
+		Began: r.began, LoadBefore: r.loadBefore, LoadAfter: r.loadAfter,
+		Runs: fmt.Sprintf("%d of %v a benchmark, each in a process of its own", r.count, r.benchtime),
+	}
+}
 
 // fileName returns one name a machine, without an extension.
-func (r *report) fileName() string {
-	name := slug(r.config["cpu"]) + "-" + r.config["cores"] + "-cores"
+func (r *figures) fileName() string {
+	name := r.machine().Slug()
 	if r.embedded() {
 		name += "-miniredis"
 	}
 	return name
 }
-
-func (x result) low() float64  { return slices.Min(x.values) }
-func (x result) high() float64 { return slices.Max(x.values) }
-
-func (x result) median() float64 {
-	v := slices.Sorted(slices.Values(x.values))
-	n := len(v)
-	return (v[n/2] + v[(n-1)/2]) / 2
-}
-
-func number(v float64) string {
-	switch {
-	case v >= 100 || v == float64(int(v)):
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	case v < 0.1:
-		return strconv.FormatFloat(v, 'g', 3, 64)
-	}
-	return strconv.FormatFloat(v, 'f', 2, 64)
-}
-
-func microseconds(v float64) string { return strconv.FormatFloat(v/1000, 'f', 1, 64) }

@@ -22,7 +22,7 @@ PASS
 `
 
 func TestEachSideIsABenchmarkOfItsOwnAndFlipcacheTheLast(t *testing.T) {
-	var r report
+	var r figures
 	r.add(printed)
 	got := string(r.converted())
 	at := -1
@@ -46,7 +46,7 @@ func TestEachSideIsABenchmarkOfItsOwnAndFlipcacheTheLast(t *testing.T) {
 }
 
 func TestReportNamesTheMachineAndSaysWhichTargetIsMissed(t *testing.T) {
-	var r report
+	var r figures
 	r.add(printed)
 	r.add(strings.ReplaceAll(printed, "1.2 x-multi", "1.4 x-multi"))
 	got := r.markdown()
@@ -65,7 +65,7 @@ func TestReportNamesTheMachineAndSaysWhichTargetIsMissed(t *testing.T) {
 }
 
 func TestReportOnMiniredisIsMarkedAndJudgesNoRoundTrip(t *testing.T) {
-	var r report
+	var r figures
 	r.add(strings.ReplaceAll(printed, "redis-server 7.0.15", "miniredis (embedded)"))
 	got := r.markdown()
 	for _, want := range []string{"Measured on miniredis", "| 3 | met |", "| 1.10 | says nothing |"} {
