@@ -619,3 +619,43 @@ func (c *splitConn) Write(b []byte) (int, error) {
 	m, err := c.Conn.Write(b[i:])
 	return n + m, err
 }
+
+// H18: a storm of pushes: all are handled, in order, and nobody is cut.
+func TestH18_TrackingOutlivesAStormOfPushes(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	const n = 20_000
+	a := join(t, s, invalidate.Tracking, func(_ *StoreOptions, o *Options[string, string]) { o.LocalSize = n })
+	keys := make([]string, n)
+	all := make(map[string]string, n)
+	for i := range keys {
+		keys[i] = key(i)
+		all[keys[i]] = "old"
+	}
+	if err := a.SetMany(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	if held := a.Stats().Entries; held < n*9/10 {
+		t.Fatalf("%d of %d are held", held, n)
+	}
+	for from := 0; from < n; from += 1000 {
+		command := []string{"MSET"}
+		for _, k := range keys[from : from+1000] {
+			command = append(command, "n:"+k, "new")
+		}
+		redistest.Do(t, admin, command...)
+	}
+	fence(t, a.store)
+	if st := a.Stats(); st.Entries != 0 || a.store.State().Cuts != 0 {
+		t.Errorf("after the storm %d entries are held, %v", st.Entries, a.store.State())
+	}
+	m, err := a.GetMany(ctx, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if m[k] != "new" {
+			t.Fatalf("%s: %q", k, m[k])
+		}
+	}
+}

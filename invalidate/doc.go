@@ -14,20 +14,32 @@
 //	PUBLISH channel m          step, in one order  ──────▶ stream: drop k, then the
 //	EXEC               ◀────── reply                       next message
 //
-// A [Stream] is one connection that only subscribes. Whatever comes on it is
-// handed to the tiers in the order in which Redis sent it, by one goroutine at
-// a time, which never waits for Redis and never runs a user's code.
+// A [Stream] hears by one connection. In [PubSub] it only subscribes. In
+// [Tracking] it carries the reads and writes of the caches as well, and Redis
+// itself says which of the keys that were read have changed. What comes is
+// handed to the tiers in the order in which Redis sent it, by one goroutine at a
+// time, which never waits for Redis and never runs a user's code.
 //
-// When the connection is lost, refused, or silent, that is a cut: each [Tier]
-// is told, which suspends and empties it; the stream subscribes anew with
-// growing, jittered pauses, and a tier is live again once the subscription of
-// its own channel is confirmed. Nothing that was published in between can be
-// missed unseen: what it would have dropped is no longer there.
+// When the connection is lost, refused, or silent, that is a cut: each [Tier] is
+// told, which suspends and empties it; the stream sets itself up anew with growing,
+// jittered pauses, and a tier is live again once its own channel is confirmed, or
+// a probe was answered. Nothing that was said in between can be missed unseen:
+// what it would have dropped is no longer there.
+//
+// # Probes and the lease
+//
+// Every 5 seconds, or every third of Config.MaxStaleness, a probe goes to Redis and
+// comes back the way that invalidations come. Unanswered, it is a cut. Answered, it
+// extends the lease: what a tier holds then was not replaced before the probe was
+// sent. docs/lease.md has the proof, docs/model the models.
+//
+// Where to look: stream.go is what both ways have in common, pubsub.go and
+// tracking.go are the two, lease.go is the lease, message.go the wire format.
 //
 // # Caveats
 //
-// Pub/sub delivers at most once and tells nobody what it lost. A subscriber that
-// stays connected and is stopped (SIGSTOP, a frozen machine) hears nothing and
-// notices nothing until it runs again. Redis' own expiry and eviction, and
-// programs that do not use this library, are not announced.
+// Pub/sub delivers at most once and tells nobody what it lost. Without a lease a
+// process that is stopped (SIGSTOP, a frozen machine) notices nothing until it runs
+// again. In PubSub, Redis' own expiry and eviction, and programs that do not use this
+// library, are not announced; docs/modes.md says what Tracking does not hear.
 package invalidate
