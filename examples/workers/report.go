@@ -119,18 +119,17 @@ func (r *report) writeJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// writeText prints a sentence for a person, then the table.
+// writeText prints a sentence a run for a person, then the table.
 func (r *report) writeText(w io.Writer) error {
-	var parts []string
+	fmt.Fprintln(w)
 	for _, m := range r.Runs {
-		p := fmt.Sprintf("with %s %s of %s reads were stale", m.title(), thousands(m.StaleReads), thousands(m.Reads))
+		worst := ""
 		if m.StaleReads > 0 {
-			p += fmt.Sprintf(" (%s), the worst had been replaced %.3g ms before", percent(m.StaleRate), m.StaleAge.Max)
+			worst = fmt.Sprintf(" (%s), the worst had been replaced %.3g ms before", percent(m.StaleRate), m.StaleAge.Max)
 		}
-		parts = append(parts, p)
+		fmt.Fprintf(w, "With %s %s of %s reads were stale%s.\n", m.title(), thousands(m.StaleReads), thousands(m.Reads), worst)
 	}
-	sentence := strings.Join(parts, "; ") + "."
-	fmt.Fprintf(w, "\n%s%s\n\n", strings.ToUpper(sentence[:1]), sentence[1:])
+	fmt.Fprintln(w)
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, cell func(run) string) {
