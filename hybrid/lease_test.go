@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -295,5 +296,26 @@ func TestCacheThatJoinsLaterIsServedUnderTheLease(t *testing.T) {
 				t.Errorf("%d members of b, want this process", n)
 			}
 		})
+	}
+}
+
+// What docs/protocol.md asks for is enough.
+func TestTheDocumentedRightsAreEnoughForALease(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	rights := "~flipcache#* ~n:* +get +pttl +exists +unlink +multi +exec +hello +ping +eval +evalsha +script|load +time +set +zadd +zremrangebyscore +pexpire"
+	for mode, more := range map[invalidate.Mode]string{
+		invalidate.PubSub:   "&flipcache:inv:* &flipcache:self:* +subscribe +publish",
+		invalidate.Tracking: "+client|tracking",
+	} {
+		redistest.Do(t, admin, append([]string{"ACL", "SETUSER", "u", "reset", "on", ">p"}, strings.Fields(rights+" "+more)...)...)
+		p := join(t, s, mode, underLease(nil), func(o *StoreOptions, _ *Options[string, string]) {
+			o.Client.Username, o.Client.Password = "u", "p"
+		})
+		p.set(t, "k", "v")
+		time.Sleep(2 * testLease)
+		if p.local("k") != "v" || p.store.State().Cuts != 0 {
+			t.Errorf("%v: %v, holds %q", mode, p.store.State(), p.local("k"))
+		}
 	}
 }
