@@ -188,6 +188,7 @@ type Table[K comparable, V any] struct {
 	lease *atomic.Int64 // until when entries may be served; nil: no lease
 
 	asideFor int64                       // how long what is set aside at a cut is good; 0: nothing is
+	asideMu  sync.RWMutex                // a cut against the beginnings of writes and clears; taken before any shard's
 	aside    atomic.Pointer[aside[K, V]] // nil: nothing
 
 	seed   maphash.Seed
@@ -505,6 +506,10 @@ func (t *Table[K, V]) forget(key K) {
 // its key but its own.
 func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write[K, V] {
 	w := &Write[K, V]{key: key, nonce: nonce, load: load}
+	if t.asideFor > 0 {
+		t.asideMu.RLock() // else a cut could set aside what is removed here
+		defer t.asideMu.RUnlock()
+	}
 	s := t.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -612,6 +617,8 @@ func (t *Table[K, V]) DropAll() {
 
 // Cut tells that messages are no longer heard.
 func (t *Table[K, V]) Cut() {
+	t.asideMu.Lock()
+	defer t.asideMu.Unlock()
 	held := t.each(func(s *shard[K, V]) { s.live = false })
 	if t.asideFor > 0 && held != nil {
 		t.aside.Store(&aside[K, V]{held, t.clock.Exact() + t.asideFor})
@@ -637,6 +644,8 @@ func (t *Table[K, V]) Resume() {
 // BeginClear opens the removal of all keys of the cache, which takes many
 // commands. EndClear ends it.
 func (t *Table[K, V]) BeginClear() {
+	t.asideMu.Lock()
+	defer t.asideMu.Unlock()
 	t.each(func(s *shard[K, V]) { s.clearing++ })
 	t.aside.Store(nil)
 }

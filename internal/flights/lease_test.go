@@ -1,6 +1,7 @@
 package flights
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -100,4 +101,40 @@ func TestPushDetachesTheFill(t *testing.T) {
 	b.Push(k)
 	b.End(f, value(1))
 	b.wantLocal(0)
+}
+
+// What is set aside at a cut lacks what a write or a clear has begun to replace,
+// in whichever order they come.
+func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
+	for range 2000 {
+		now := int64(0)
+		tb := New(tier.New[string, int](16), clock.NewManual(func() int64 { return now }), nil)
+		tb.SetAside(1 << 40)
+		tb.Resume()
+		for _, key := range []string{"written", "cleared"} {
+			f, _ := tb.BeginFill(key, false, nil)
+			tb.End(f, value(1))
+		}
+		var wg sync.WaitGroup
+		wg.Go(tb.Cut)
+		wg.Go(func() { tb.EndWrite(tb.BeginWrite("written", 0, nil), true, Reply[int]{}) })
+		wg.Wait()
+		if tb.Aside("written") != nil {
+			t.Fatal("what was written is served from what was set aside")
+		}
+		if e := tb.Aside("cleared"); e == nil || e.Value != 1 {
+			t.Fatal("nothing was set aside: the test proves nothing")
+		}
+		tb.Resume()
+		f, _ := tb.BeginFill("cleared", false, nil)
+		tb.End(f, value(1))
+		wg.Go(tb.Cut)
+		wg.Go(tb.BeginClear)
+		wg.Wait()
+		if tb.Aside("cleared") != nil {
+			t.Fatal("what was cleared is served from what was set aside")
+		}
+		tb.EndClear()
+		tb.Close()
+	}
 }
