@@ -585,6 +585,7 @@ func TestLoadedValueLivesForTheCachesTTL(t *testing.T) {
 			t.Errorf("PTTL is %d, want 1500", ms)
 		}
 		if mode == invalidate.Tracking {
+			fence(t, p.store)
 			p.want(t, "k", "v") // what a load stored is tracked from the next read on
 		}
 		if v := p.local("k"); v != "v" {

@@ -4,16 +4,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/Shopify/toxiproxy/v2"
 	"github.com/redis/rueidis"
-	"github.com/rs/zerolog"
 )
 
 // Chaos is on for all of a run but its beginning and its end.
@@ -48,7 +44,7 @@ const (
 
 // schedule draws the faults of a run of this length: the same for the same
 // seed. freezeServer says that the server is the demo's own. A link has one fault
-// at a time: the proxy's may block each other.
+// at a time.
 func schedule(seed uint64, workers int, length time.Duration, freezeServer bool) (faults []fault) {
 	r := rand.New(rand.NewPCG(seed, 0xc4a05))
 	busy := make([]time.Duration, workers)
@@ -76,46 +72,30 @@ func schedule(seed uint64, workers int, length time.Duration, freezeServer bool)
 	}
 }
 
-// proxies stand between the workers and Redis, one for each.
-type proxies []*toxiproxy.Proxy
+// links are those of the workers, one for each.
+type links []*link
 
-// bounded runs f, for as long as that may take: where a proxy is stuck, its
-// worker has an endless fault, and the run goes on.
-func bounded(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(5 * time.Second):
-	}
-}
-
-func startProxies(n int, upstream string) (ps proxies, err error) {
-	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log on their own
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	for i := range n {
-		p := toxiproxy.NewProxy(server, fmt.Sprint("worker ", i), "127.0.0.1:0", upstream)
-		if err := p.Start(); err != nil {
-			ps.stop()
+func startLinks(n int, upstream string) (ls links, err error) {
+	for range n {
+		l, err := newLink(upstream)
+		if err != nil {
+			ls.stop()
 			return nil, err
 		}
-		ps = append(ps, p)
+		ls = append(ls, l)
 	}
-	return ps, nil
+	return ls, nil
 }
 
-func (ps proxies) stop() {
-	for _, p := range ps {
-		bounded(p.Stop)
+func (ls links) stop() {
+	for _, l := range ls {
+		l.stop()
 	}
 }
 
 // chaos lets the faults happen, each at its time, and returns when the last one
 // is over or ctx ends: then everything works again.
-func chaos(ctx context.Context, faults []fault, ps proxies, all []*process, serverPid int, admin rueidis.Client) {
+func chaos(ctx context.Context, faults []fault, ls links, all []*process, serverPid int, admin rueidis.Client) {
 	began := time.Now()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -127,56 +107,52 @@ func chaos(ctx context.Context, faults []fault, ps proxies, all []*process, serv
 			return false
 		}
 	}
-	for i, f := range faults {
+	for _, f := range faults {
 		if !after(f.at) {
 			return
 		}
-		undo := begin(i, f, ps, all, serverPid, admin)
+		undo := begin(f, ls, all, serverPid, admin)
 		wg.Go(func() {
 			after(f.at + f.length)
-			bounded(undo)
+			undo()
 		})
 	}
 }
 
 // begin lets f happen and returns what ends it.
-func begin(i int, f fault, ps proxies, all []*process, serverPid int, admin rueidis.Client) (undo func()) {
-	name := fmt.Sprint("fault ", i)
-	toxic := func(kind, direction, attributes string) func() {
-		var undo []func()
-		for _, d := range strings.Fields(direction) {
-			name := name + d
-			_, err := ps[f.worker].Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
-				`{"name": %q, "type": %q, "stream": %q, "attributes": %s}`, name, kind, d, attributes)))
-			if err == nil {
-				undo = append(undo, func() { ps[f.worker].Toxics.RemoveToxic(context.Background(), name) })
-			}
+func begin(f fault, ls links, all []*process, serverPid int, admin rueidis.Client) (undo func()) {
+	flows := func(hurt flow, ways ...int) func() {
+		l := ls[f.worker]
+		set := func(to flow) {
+			l.change(func() {
+				for _, way := range ways {
+					l.flows[way] = to
+				}
+			})
 		}
-		return func() {
-			for _, u := range undo {
-				u()
-			}
-		}
+		set(hurt)
+		return func() { set(flow{}) }
 	}
-	delay := fmt.Sprintf(`{"latency": %d, "jitter": %d}`, f.amount, f.amount/4)
+	stalled, delayed := flow{stalled: true}, flow{delay: time.Duration(f.amount) * time.Millisecond}
 	switch f.kind {
 	case cutLink:
-		ps[f.worker].Stop()
-		return func() { ps[f.worker].Start() } // where another cut of it is over already, it fails, and runs
+		l := ls[f.worker]
+		l.change(func() { l.cut = true })
+		return func() { l.change(func() { l.cut = false }) }
 	case stallLink:
-		return toxic("timeout", "upstream downstream", `{"timeout": 0}`)
+		return flows(stalled, up, down)
 	case stallUp:
-		return toxic("timeout", "upstream", `{"timeout": 0}`)
+		return flows(stalled, up)
 	case stallDown:
-		return toxic("timeout", "downstream", `{"timeout": 0}`)
+		return flows(stalled, down)
 	case delayLink:
-		return toxic("latency", "upstream downstream", delay)
+		return flows(delayed, up, down)
 	case delayUp:
-		return toxic("latency", "upstream", delay)
+		return flows(delayed, up)
 	case delayDown:
-		return toxic("latency", "downstream", delay)
+		return flows(delayed, down)
 	case throttle:
-		return toxic("bandwidth", "downstream", fmt.Sprintf(`{"rate": %d}`, f.amount))
+		return flows(flow{rate: f.amount << 10}, down)
 	case killClients:
 		ctx, cancel := context.WithTimeout(context.Background(), f.length)
 		defer cancel()

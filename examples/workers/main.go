@@ -15,7 +15,7 @@
 //
 // Where to look: cache.go is how a process uses the library, worker.go what it
 // does with it, run.go how the workers are started, ended and added up, chaos.go
-// what goes wrong.
+// and link.go what goes wrong.
 package main
 
 import (

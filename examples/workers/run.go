@@ -80,13 +80,13 @@ func runVariant(ctx context.Context, o options, rd redis, v variant, stderr io.W
 		return nil, err
 	}
 	name := fmt.Sprintf("demo-%d-%v", time.Now().UnixNano(), v)
-	var ps proxies
+	var ls links
 	var admin rueidis.Client
 	if o.chaos {
-		if ps, err = startProxies(o.workers, rd.client.InitAddress[0]); err != nil {
+		if ls, err = startLinks(o.workers, rd.client.InitAddress[0]); err != nil {
 			return nil, err
 		}
-		defer ps.stop()
+		defer ls.stop()
 		if admin, err = rueidis.NewClient(rd.client); err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func runVariant(ctx context.Context, o options, rd redis, v variant, stderr io.W
 			Reads: o.reads, Writes: o.writes, ValueSize: o.valueSize, Seed: o.seed, Trace: o.trace, LieEvery: o.lieEvery,
 		}
 		if o.chaos {
-			c.Addr, c.Single, c.Chaos, c.Timeout = []string{ps[i].Listen}, true, true, time.Second
+			c.Addr, c.Single, c.Chaos, c.Timeout = []string{ls[i].addr()}, true, true, time.Second
 		}
 		b, err := json.Marshal(c)
 		if err != nil {
@@ -136,7 +136,7 @@ func runVariant(ctx context.Context, o options, rd redis, v variant, stderr io.W
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
-			chaos(chaotic, faults, ps, all, rd.pid, admin)
+			chaos(chaotic, faults, ls, all, rd.pid, admin)
 		}()
 		defer func() {
 			calm()
