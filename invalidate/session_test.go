@@ -172,12 +172,6 @@ func (c *counter) err(format string, args ...any) {
 	}
 }
 
-func (c *counter) isLive() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live
-}
-
 // H3, H6, H7, H8: whatever happens to connections, what a tier hears between a
 // resume and a cut is everything that was published.
 func TestH6_BetweenResumeAndCutNoMessageIsMissing(t *testing.T) {
