@@ -21,7 +21,7 @@ import (
 // With tier=none the cache has no local tier (NoLocal). With tier=small it has
 // one that holds a tenth of the keys, and they are read in turn, so that each
 // read misses, enters its value and evicts another; with tier=small-tracking
-// Redis tracks what is read.
+// Redis tracks what is read, by all of the three.
 func BenchmarkMiss(b *testing.B) {
 	for _, tier := range []string{"none", "small", "small-tracking"} {
 		for _, goroutines := range []int{1, 64} {
@@ -54,6 +54,9 @@ func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, 
 	}
 	cache := newCache(b, openStore(b, mode), name, o)
 	get, getPTTL := bareClient(b), bareClient(b)
+	if mode == invalidate.Tracking {
+		get, getPTTL = trackedClient(b), trackedClient(b)
+	}
 	at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
 	next := make([]int, goroutines) // where each goroutine of the cache's side goes on
 

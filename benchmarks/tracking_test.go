@@ -28,16 +28,7 @@ func BenchmarkSetTracking(b *testing.B) {
 				ctx := context.Background()
 				ks, value := keys(keyCount), strings.Repeat("v", size)
 				cache := newCache(b, openStore(b, invalidate.Tracking), "tracked", hybrid.Options[string, string]{TTL: setTTL})
-				o := redisServer(b).ClientOption()
-				o.DisableCache = false
-				o.PipelineMultiplex, o.BlockingPipeline = -1, -1
-				o.ClientTrackingOptions = []string{"OPTOUT"}
-				o.OnInvalidations = func([]rueidis.RedisMessage) {}
-				tracked, err := rueidis.NewClient(o)
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.Cleanup(tracked.Close)
+				tracked := trackedClient(b)
 				at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
 				set := func(client rueidis.Client, name string) func(int, int) {
 					names := prefixed(name, ks)
@@ -66,4 +57,20 @@ func BenchmarkSetTracking(b *testing.B) {
 			})
 		}
 	}
+}
+
+// trackedClient is rueidis with one connection that Redis tracks.
+func trackedClient(b *testing.B) rueidis.Client {
+	b.Helper()
+	o := redisServer(b).ClientOption()
+	o.DisableCache = false
+	o.PipelineMultiplex, o.BlockingPipeline = -1, -1
+	o.ClientTrackingOptions = []string{"OPTOUT"}
+	o.OnInvalidations = func([]rueidis.RedisMessage) {}
+	c, err := rueidis.NewClient(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(c.Close)
+	return c
 }
