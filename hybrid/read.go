@@ -164,8 +164,12 @@ func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
 // between gets the life of its successor, and the successor is announced; the
 // other way round it would be the successor that is held for too long.
 func (c *Cache[K, V]) readCommands(redisKey string) []rueidis.Completed {
+	return c.appendRead(make([]rueidis.Completed, 0, 2), redisKey)
+}
+
+func (c *Cache[K, V]) appendRead(to []rueidis.Completed, redisKey string) []rueidis.Completed {
 	b := c.data.B()
-	return []rueidis.Completed{b.Get().Key(redisKey).Build(), b.Pttl().Key(redisKey).Build()}
+	return append(to, b.Get().Key(redisKey).Build(), b.Pttl().Key(redisKey).Build())
 }
 
 // decode turns the replies to readCommands into a flight's reply and the
@@ -343,7 +347,7 @@ func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
 	rs := c.store.ask(ctx, c.data, func() []rueidis.Completed {
 		commands := make([]rueidis.Completed, 0, 2*len(keys))
 		for _, k := range keys {
-			commands = append(commands, c.readCommands(k)...)
+			commands = c.appendRead(commands, k)
 		}
 		return commands
 	})

@@ -89,6 +89,7 @@ type change[K Key, V any] struct {
 	key      K
 	text     string // of the key
 	commands []rueidis.Completed
+	space    [2]rueidis.Completed // for commands
 	size     int
 	keep     bool          // value enters the tier
 	value    V             // if keep
@@ -114,6 +115,7 @@ func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], erro
 		p.value = c.copied(v)
 	}
 	b := c.data.B()
+	p.commands = p.space[:0]
 	set := b.Set().Key(redisKey).Value(data)
 	if ttl == forEver {
 		p.commands = append(p.commands, set.Build())
@@ -225,11 +227,15 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 // write sends changes with their announcement as one step and ends their
 // flights. It returns an error, or nil, for each.
 func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []error {
-	texts := make([]string, len(changes))
-	for i, p := range changes {
-		texts[i] = p.text
+	var nonce uint64
+	var messages []string
+	if c.channel != "" {
+		texts := make([]string, len(changes))
+		for i, p := range changes {
+			texts[i] = p.text
+		}
+		nonce, messages = c.announcement(texts)
 	}
-	nonce, messages := c.announcement(texts)
 	errs := make([]error, len(changes))
 	for i, p := range changes {
 		p.flight = c.flights.BeginWrite(p.key, nonceOf(nonce, i), nil)
@@ -245,20 +251,30 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 			c.flights.EndWrite(p.flight, errs[i] == nil, r)
 		}
 	}()
-	c.store.at(beforeWriteSend, c.prefix, texts[0])
+	c.store.at(beforeWriteSend, c.prefix, changes[0].text)
 
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	s := step{commands: make([]rueidis.Completed, 0, 2*len(changes)), messages: messages}
+	s := step{all: make([]rueidis.Completed, 0, 5*len(changes)), messages: messages}
+	readBack := func(p *change[K, V]) bool { return p.keep && c.store.mode == invalidate.Tracking }
 	for _, p := range changes {
-		s.commands = append(s.commands, p.commands...)
-		if p.keep && c.store.mode == invalidate.Tracking {
-			s.before, s.after = c.readBack(s.before, s.after, c.prefix+p.text)
+		if readBack(p) {
+			s.all = c.appendTrack(s.all, c.prefix+p.text)
+		}
+	}
+	s.before = len(s.all)
+	for _, p := range changes {
+		s.all = append(s.all, p.commands...)
+	}
+	s.end = len(s.all)
+	for _, p := range changes {
+		if readBack(p) {
+			s.all = c.appendRead(s.all, c.prefix+p.text)
 		}
 	}
 	sent = c.store.clock.Exact()
 	replies, after, err := c.transact(ctx, s)
-	c.store.at(afterWriteReply, c.prefix, texts[0])
+	c.store.at(afterWriteReply, c.prefix, changes[0].text)
 	for i, p := range changes {
 		errs[i] = err
 		for range p.commands {
@@ -267,7 +283,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 				replies = replies[1:]
 			}
 		}
-		if p.keep && c.store.mode == invalidate.Tracking {
+		if readBack(p) {
 			now, err := after[0].ToString()
 			if p.keep = err == nil && now == p.data; p.keep {
 				p.ttl, p.keep = life(after[1])
@@ -311,59 +327,54 @@ func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []stri
 	return base, messages
 }
 
-// readBack appends what has Redis track the key of a write that is kept: an
-// EXISTS, so that the write itself pushes, and GET and PTTL behind that push. If
-// the GET returns what was written, and no second push came before it, then nobody
-// else has written meanwhile, and whoever does from now on is heard. Who has
-// shortened its life between SET and GET was not: hence the PTTL.
-func (c *Cache[K, V]) readBack(before, after []rueidis.Completed, redisKey string) (_, _ []rueidis.Completed) {
-	// Model: tracking, own write without EXISTS
-	// Model: tracking, own write, GET's value not compared, its own enters
-	// Model: tracking, lives: an own write reckons with the life it wrote
-	return append(before, c.data.B().Exists().Key(redisKey).Build()), append(after, c.readCommands(redisKey)...)
+// A write that is kept in Tracking is [EXISTS][SET][GET][PTTL]. The EXISTS has
+// Redis track the key, so that the SET itself pushes. If the GET behind that push
+// returns what was written, and no second push came before it, then nobody else has
+// written meanwhile, and whoever does from now on is heard. Who has shortened the
+// key's life between SET and GET was not: hence the PTTL.
+//
+// Model: tracking, own write without EXISTS
+// Model: tracking, own write, GET's value not compared, its own enters
+// Model: tracking, lives: an own write reckons with the life it wrote
+
+func (c *Cache[K, V]) appendTrack(to []rueidis.Completed, redisKey string) []rueidis.Completed {
+	return append(to, c.data.B().Exists().Key(redisKey).Build())
 }
 
-// A step is what a write sends in one round trip: commands and messages as one
-// step, between what is read before and after.
+// A step is what a write sends in one round trip: all[before:end] and messages as
+// one step, between what is read before and after.
 type step struct {
-	before, commands, after []rueidis.Completed
-	messages                []string
+	all         []rueidis.Completed
+	before, end int
+	messages    []string
 }
 
 // transact sends s, and returns the replies to its commands, and to what comes
 // after them.
 func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.RedisMessage, after []rueidis.RedisResult, err error) {
-	b := c.data.B()
-	single := len(s.messages) == 0 && len(s.commands) == 1
-	if single && len(s.before) == 0 {
-		m, err := c.store.tell(ctx, c.data, s.commands)[0].ToMessage()
-		return []rueidis.RedisMessage{m}, nil, writeError(err)
+	if len(s.messages) == 0 && s.end-s.before == 1 {
+		results := c.store.tell(ctx, c.data, s.all)
+		m, err := results[s.before].ToMessage()
+		return []rueidis.RedisMessage{m}, results[s.end:], writeError(err)
 	}
 	// Model: pubsub, SET and PUBLISH in two steps, the writer may die between
-	all := append(make([]rueidis.Completed, 0, len(s.before)+len(s.commands)+len(s.messages)+len(s.after)+2), s.before...)
-	if single {
-		all = append(all, s.commands...)
-	} else {
-		all = append(append(all, b.Multi().Build()), s.commands...)
-		for _, m := range s.messages {
-			all = append(all, b.Publish().Channel(c.channel).Message(m).Build())
-		}
-		all = append(all, b.Exec().Build())
+	b := c.data.B()
+	all := append(make([]rueidis.Completed, 0, len(s.all)+len(s.messages)+2), s.all[:s.before]...)
+	all = append(append(all, b.Multi().Build()), s.all[s.before:s.end]...)
+	for _, m := range s.messages {
+		all = append(all, b.Publish().Channel(c.channel).Message(m).Build())
 	}
+	all = append(all, b.Exec().Build())
 	end := len(all)
-	results := c.store.tell(ctx, c.data, append(all, s.after...))
-	results, after = results[len(s.before):end], results[end:]
-	if single {
-		m, err := results[0].ToMessage()
-		return []rueidis.RedisMessage{m}, after, writeError(err)
-	}
+	results := c.store.tell(ctx, c.data, append(all, s.all[s.end:]...))
+	results, after = results[s.before:end], results[end:]
 	for _, r := range results[:len(results)-1] { // what EXEC says of a refused command is less clear
 		if err := r.Error(); err != nil {
 			return nil, after, writeError(err)
 		}
 	}
 	replies, err = results[len(results)-1].ToArray()
-	if err == nil && len(replies) < len(s.commands) {
+	if err == nil && len(replies) < s.end-s.before {
 		err = errors.New("EXEC returned " + strconv.Itoa(len(replies)) + " replies")
 	}
 	return replies, after, writeError(err)

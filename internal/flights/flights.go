@@ -141,6 +141,7 @@ func (l *lane[K, V]) detach() {
 type keyState[K comparable, V any] struct {
 	fills, loads lane[K, V]
 	writes       []*Write[K, V]
+	first        [1]*Write[K, V] // where writes begins: there is seldom a second
 }
 
 func (ks *keyState[K, V]) lane(load bool) *lane[K, V] {
@@ -224,6 +225,7 @@ func (s *shard[K, V]) state(key K) *keyState[K, V] {
 	ks := s.keys[key]
 	if ks == nil {
 		ks = new(keyState[K, V])
+		ks.writes = ks.first[:0]
 		s.keys[key] = ks
 	}
 	return ks
