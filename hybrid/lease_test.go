@@ -127,7 +127,7 @@ func (v *versions) age(value string, now int64) time.Duration {
 	if n >= v.last {
 		return 0
 	}
-	return time.Duration(now - v.at[n]) // at[n] is of version n+1
+	return time.Duration(now - v.at[n+1])
 }
 
 // H13: a half-open link, each way; a stopped server. No read is older than the
