@@ -233,10 +233,15 @@ func (c *cell) holders(k int) (n int) {
 func (c *cell) write(keys []int, writers int, want int64) error {
 	var heard atomic.Int64
 	var hearing sync.WaitGroup
+	var failed atomic.Bool
 	lost := make([]error, len(c.listeners))
 	for i, l := range c.listeners {
-		l.SetReadDeadline(time.Time{})
-		hearing.Go(func() { lost[i] = l.hear(&heard) })
+		hearing.Go(func() {
+			if err := l.hear(&heard); err != nil {
+				lost[i] = fmt.Errorf("listener %d: %w", i, err)
+				failed.Store(true)
+			}
+		})
 	}
 	err := atOnce(writers, func(w int) error {
 		for i := w; i < len(keys); i += writers {
@@ -246,7 +251,7 @@ func (c *cell) write(keys []int, writers int, want int64) error {
 		}
 		return nil
 	})
-	for limit := time.Now().Add(patience); err == nil && heard.Load() < want && time.Now().Before(limit); {
+	for limit := time.Now().Add(patience); err == nil && !failed.Load() && heard.Load() < want && time.Now().Before(limit); {
 		time.Sleep(time.Millisecond)
 	}
 	for _, l := range c.listeners {

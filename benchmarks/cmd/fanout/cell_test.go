@@ -73,19 +73,20 @@ func TestEveryWriteIsHeardByThoseWhoListen(t *testing.T) {
 	}
 }
 
-func TestPassFailsWhereAListenerHearsNothing(t *testing.T) {
+func TestPassFailsAtOnceWhereAListenerIsLost(t *testing.T) {
 	needServer(t)
-	before := patience
-	patience = time.Second
-	defer func() { patience = before }()
 	c, err := open(t.Context(), setting{tracking, 2, 1}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
 	c.listeners[1].Close()
-	if _, err := c.pass([]int{1}, 1); err == nil {
-		t.Error("no error")
+	began := time.Now()
+	if _, err := c.pass([]int{1}, 1); err == nil || !strings.Contains(err.Error(), "listener 1:") {
+		t.Errorf("got %v, want an error that names the listener", err)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("took %v", took)
 	}
 }
 

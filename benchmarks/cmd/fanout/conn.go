@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long one reply, or all messages of a pass, may take.
-var patience = time.Minute // tests shorten it
+const patience = time.Minute
 
 // A conn speaks the protocol by hand: what it sends is prepared beforehand, and
 // of what it reads only the bytes are compared or counted, so that this process
