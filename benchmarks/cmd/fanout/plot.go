@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image/color"
 	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -63,7 +64,7 @@ func (f *figures) panel(writers int) (*plot.Plot, error) {
 	p.Y.Tick.Marker = plot.LogTicks{Prec: -1}
 	var ticks plot.ConstantTicks
 	for _, n := range f.listeners {
-		ticks = append(ticks, plot.Tick{Value: float64(n), Label: digits(float64(n))})
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
 	}
 	p.X.Tick.Marker = ticks
 	p.Legend.Top, p.Legend.Left = true, true
