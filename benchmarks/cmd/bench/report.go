@@ -142,8 +142,8 @@ var targets = []struct {
 	what, benchmark, unit string
 	limit                 float64
 }{
-	{"a local hit, by a Go map lookup", "Hit/goroutines=1", "x-map", 3},
-	{"a local hit, allocations", "Hit/goroutines=1", "flipcache-allocs/op", 0},
+	{"a local hit, by a Go map lookup", "Hit/mode=pubsub/goroutines=1", "x-map", 3},
+	{"a local hit, allocations", "Hit/mode=pubsub/goroutines=1", "flipcache-allocs/op", 0},
 	{"Set, by MULTI SET PUBLISH EXEC", "Set/subscribers=1/goroutines=1", "x-multi", 1.10},
 	{"the same from 64 goroutines", "Set/subscribers=1/goroutines=64", "x-multi", 1.10},
 	{"Set, by a bare SET", "Set/subscribers=1/goroutines=1", "x-set", -1},
