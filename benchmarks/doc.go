@@ -17,4 +17,7 @@
 // results. A benchmark's sides run in turn, in short batches, within one
 // process (compare_test.go), so that noise of the machine meets all of them;
 // what is reported is the median batch.
+//
+// cmd/fanout is a program of its own (`make bench-fanout`): what a write costs
+// the server, by how many processes listen.
 package benchmarks
