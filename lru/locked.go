@@ -111,28 +111,15 @@ func (c *Locked[K, V]) Cap() int { return c.q.Cap() }
 // All ranges over the entries as they are when the loop begins, oldest first,
 // and leaves them where they are. The loop may call any method, and so may
 // others while it runs.
-func (c *Locked[K, V]) All() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) {
-		c.mu.Lock()
-		all := c.q.Entries()
-		c.mu.Unlock()
-		for _, e := range all {
-			if !yield(e.Key, e.Value) {
-				return
-			}
-		}
-	}
-}
+func (c *Locked[K, V]) All() iter.Seq2[K, V] { return bounded.All(c.entries) }
 
 // Keys ranges over the keys as they are when the loop begins, oldest first, and
 // leaves them where they are. The loop may call any method, and so may others
 // while it runs.
-func (c *Locked[K, V]) Keys() iter.Seq[K] {
-	return func(yield func(K) bool) {
-		for key := range c.All() {
-			if !yield(key) {
-				return
-			}
-		}
-	}
+func (c *Locked[K, V]) Keys() iter.Seq[K] { return bounded.Keys(c.entries) }
+
+func (c *Locked[K, V]) entries() []bounded.Entry[K, V] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q.Entries()
 }

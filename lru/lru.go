@@ -131,24 +131,8 @@ func (c *Cache[K, V]) Cap() int { return c.q.Cap() }
 
 // All ranges over the entries as they are when the loop begins, oldest first,
 // and leaves them where they are. The loop may call any method.
-func (c *Cache[K, V]) All() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) {
-		for _, e := range c.q.Entries() {
-			if !yield(e.Key, e.Value) {
-				return
-			}
-		}
-	}
-}
+func (c *Cache[K, V]) All() iter.Seq2[K, V] { return bounded.All(c.q.Entries) }
 
 // Keys ranges over the keys as they are when the loop begins, oldest first, and
 // leaves them where they are. The loop may call any method.
-func (c *Cache[K, V]) Keys() iter.Seq[K] {
-	return func(yield func(K) bool) {
-		for key := range c.All() {
-			if !yield(key) {
-				return
-			}
-		}
-	}
-}
+func (c *Cache[K, V]) Keys() iter.Seq[K] { return bounded.Keys(c.q.Entries) }

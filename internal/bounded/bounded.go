@@ -3,7 +3,10 @@
 // wrap it do.
 package bounded
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+)
 
 // An Entry is a key and its value.
 type Entry[K comparable, V any] struct {
@@ -131,4 +134,26 @@ func (q *Queue[K, V]) push(n *node[K, V]) {
 func (q *Queue[K, V]) renew(n *node[K, V]) {
 	n.prev.next, n.next.prev = n.next, n.prev
 	q.push(n)
+}
+
+// All ranges over what entries returns when the loop begins.
+func All[K comparable, V any](entries func() []Entry[K, V]) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, e := range entries() {
+			if !yield(e.Key, e.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Keys ranges over the keys of what entries returns when the loop begins.
+func Keys[K comparable, V any](entries func() []Entry[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for _, e := range entries() {
+			if !yield(e.Key) {
+				return
+			}
+		}
+	}
 }
