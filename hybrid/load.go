@@ -38,7 +38,7 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load func(context.Co
 }
 
 func (c *Cache[K, V]) getOrLoad(ctx context.Context, op string, key K, load func(context.Context, K) (V, error)) (V, error) {
-	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource) {
+	if e := c.entry(key, true); e != nil {
 		return c.answer(e)
 	}
 	return c.orLoad(ctx, op, key, c.fill(ctx, key), load)

@@ -27,7 +27,7 @@ type reply[V any] = flights.Reply[V]
 // Errors: ErrNotFound, ErrDecode, ErrPermission, ErrClosed, ctx's error, that
 // of the connection, or what GetOrLoad returns for Default.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
-	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+	if e := c.entry(key, c.initial != nil); e != nil {
 		return c.answer(e)
 	}
 	v, _, err := c.getMiss(ctx, key)
@@ -74,7 +74,7 @@ type Meta struct {
 //
 // Errors: those of Get.
 func (c *Cache[K, V]) GetMeta(ctx context.Context, key K) (V, Meta, error) {
-	if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+	if e := c.entry(key, c.initial != nil); e != nil {
 		v, err := c.answer(e)
 		return v, Meta{Origin: Local, Age: c.since(e.Born)}, err
 	}
@@ -85,12 +85,13 @@ func (c *Cache[K, V]) since(born int64) time.Duration {
 	return time.Duration(c.store.clock.Exact() - born)
 }
 
-// entry returns what the local tier has for key, or nil.
-func (c *Cache[K, V]) entry(key K) *tier.Entry[K, V] {
+// entry returns what the local tier answers a read of key with, or nil. load says
+// that the read loads what is missing.
+func (c *Cache[K, V]) entry(key K, load bool) *tier.Entry[K, V] {
 	if c.fresh {
 		return nil
 	}
-	return c.flights.Hit(key)
+	return c.flights.Entry(key, load)
 }
 
 // answer is a hit's.
@@ -266,7 +267,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 			continue
 		}
 		seen[key] = true
-		if e := c.entry(key); e != nil && (!e.Missing || e.NoSource || c.initial == nil) {
+		if e := c.entry(key, c.initial != nil); e != nil {
 			if v, err := c.answer(e); err == nil {
 				found[key] = v
 			}

@@ -11,7 +11,7 @@
 //
 //	Hit         d = the lease's end; e = the entry; c = the clock; serve iff e is
 //	            there, c < d and c < e's deadline. In this order
-//	Fill, Load  an attached one is open, and the lease is good: join it. One is waiting to be sent: join
+//	Fill, Load  an attached one is open, and the lease is good: join it. One is waiting: join
 //	            that. One is under way that may not be joined: detach it, and wait
 //	            as the next, sent by the table when that one ends. Else open one.
 //	            It is attached iff, when it is sent, the table is live, no clear is
@@ -342,9 +342,9 @@ const (
 	joinLoad                 // a value, or the word of a loader that there is none
 )
 
-// entry returns the valid entry of key that a flight may answer with, or nil:
-// that a key is missing in Redis does not keep a load from loading.
-func (t *Table[K, V]) entry(key K, load bool) *tier.Entry[K, V] {
+// Entry is Hit for a reader that will load what is missing, if load says so: that
+// a key is missing in Redis does not keep it from that, only a loader's own word.
+func (t *Table[K, V]) Entry(key K, load bool) *tier.Entry[K, V] {
 	if e := t.Hit(key); e != nil && (!load || !e.Missing || e.NoSource) {
 		return e
 	}
@@ -361,7 +361,7 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	}
 	if what == freshFill {
 		t.remove(key) // older than what is asked for: no fill under way may fall back to it
-	} else if e := t.entry(key, load); e != nil { // it came between the caller's miss and here
+	} else if e := t.Entry(key, load); e != nil { // it came between the caller's miss and here
 		return answered[K](replyOf(e)), false
 	}
 	ks := s.state(key)
@@ -473,7 +473,7 @@ func (t *Table[K, V]) Share(f *Flight[K, V]) {
 //
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V]) Reply[V] {
-	if e := t.entry(f.key, f.load); e != nil {
+	if e := t.Entry(f.key, f.load); e != nil {
 		return replyOf(e)
 	}
 	// Model: pubsub, a detached fill does not look again
@@ -677,8 +677,8 @@ func (t *Table[K, V]) Close() {
 }
 
 // each changes every shard, detaches and dooms all that is under way there,
-// and then empties the tier, and returns what it held. A flight that begins in a shard already done is
-// judged by the shard's new state.
+// and then empties the tier, and returns what it held. A flight that begins in a
+// shard already done is judged by the shard's new state.
 func (t *Table[K, V]) each(change func(*shard[K, V])) *tier.Taken[K, V] {
 	for i := range t.shards {
 		s := &t.shards[i]
