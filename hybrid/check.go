@@ -105,7 +105,7 @@ func (s *Store) askServer(ctx context.Context, r *Report) bool {
 }
 
 // checkCache is the name of the cache that Check plays with. It is no user's.
-const checkCache = "flipcache#check"
+const checkCache = reservedNames + "check"
 
 // checkRights does what the methods of a cache do, once.
 func (s *Store) checkRights(ctx context.Context, r *Report) {
@@ -252,12 +252,11 @@ func (s *Store) checkStream(r *Report) {
 	if r.State.Status != invalidate.Live && s.serveStale > 0 {
 		r.problem("reads that Redis does not answer are served for %v from what was held at the cut (ServeStaleFor)", s.serveStale)
 	}
-	lease := s.stream.Lease()
-	if lease == nil {
+	if s.lease == nil {
 		return
 	}
-	r.MaxStaleness = s.stream.MaxStaleness()
-	if r.LeaseAge = time.Duration(clock.Now()-lease.Load()) + r.MaxStaleness; r.LeaseAge > r.MaxStaleness {
+	r.MaxStaleness = s.maxStaleness
+	if r.LeaseAge = time.Duration(clock.Now()-s.lease.Load()) + r.MaxStaleness; r.LeaseAge > r.MaxStaleness {
 		r.problem("the lease is over: no probe was answered for %v; is MaxStaleness (%v) too short for the round trip (%v)?", r.LeaseAge.Round(time.Millisecond), r.MaxStaleness, r.RoundTrip)
 	}
 }

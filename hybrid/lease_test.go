@@ -182,7 +182,7 @@ func TestH13_SilenceUnderALease(t *testing.T) {
 						if got := a.local("k"); got != "" {
 							hits++
 							worst = max(worst, v.age(got, now))
-						} else if clock.Now() > a.store.stream.Lease().Load() {
+						} else if clock.Now() > a.store.lease.Load() {
 							lapsed = true
 						} else {
 							c, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -196,7 +196,7 @@ func TestH13_SilenceUnderALease(t *testing.T) {
 				mend := fault(link, func(sig syscall.Signal) { s.Signal(sig) })
 				time.Sleep(length)
 				mend()
-				eventually(t, "the lease", func() bool { return a.flights != nil && clock.Now() < a.store.stream.Lease().Load() })
+				eventually(t, "the lease", func() bool { return a.flights != nil && clock.Now() < a.store.lease.Load() })
 				close(stop)
 				wg.Wait()
 				a.awaitStatus(t, invalidate.Live)

@@ -76,17 +76,18 @@ type Store struct {
 	connection // set once; read by nobody before connected says so
 	connected  atomic.Bool
 
-	mode       invalidate.Mode
-	announces  bool // writes are announced
-	timeout    time.Duration
-	breaker    breaker
-	serveStale time.Duration
-	lease      *atomic.Int64 // nil without MaxStaleness
-	clock      *clock.Coarse
-	opened     time.Time
-	id         string        // tells this Store's load tokens from others'
-	tokens     atomic.Uint64 // number of load tokens
-	logger     *zap.Logger   // or nil
+	mode         invalidate.Mode
+	announces    bool // writes are announced
+	timeout      time.Duration
+	breaker      breaker
+	serveStale   time.Duration
+	maxStaleness time.Duration
+	lease        *atomic.Int64 // until when local tiers may serve; nil without MaxStaleness
+	clock        *clock.Coarse
+	opened       time.Time
+	id           string        // tells this Store's load tokens from others'
+	tokens       atomic.Uint64 // number of load tokens
+	logger       *zap.Logger   // or nil
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc

@@ -12,7 +12,7 @@ import (
 // replaced longer ago.
 type lease struct {
 	max   time.Duration // 0: no lease
-	until *atomic.Int64
+	until *atomic.Int64 // Config.Lease
 }
 
 // grant extends the lease by a probe that was sent at this time.
@@ -23,20 +23,6 @@ func (l *lease) grant(sent int64) {
 		l.until.Store(until)
 	}
 }
-
-// Lease returns until when this process's local tiers may serve, on the clock
-// of internal/clock; nil without MaxStaleness. A read loads the lease, then its
-// entry, then the exact clock: in any other order a process that is stopped in
-// between could serve what it must not.
-func (s *Stream) Lease() *atomic.Int64 {
-	if s.lease.max == 0 {
-		return nil
-	}
-	return s.lease.until
-}
-
-// MaxStaleness returns what the Config said.
-func (s *Stream) MaxStaleness() time.Duration { return s.lease.max }
 
 // MinStaleness is the least MaxStaleness that can be kept: probes go out every
 // third of it, and a round trip has to fit in as well.

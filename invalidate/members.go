@@ -63,7 +63,7 @@ type Member struct {
 // member is how this process stands in the lists.
 func (s *Stream) member() string {
 	host, _ := os.Hostname()
-	m := Member{fmt.Sprintf("%x", s.sender), s.mode(), s.lease.max, s.cfg.Announces, fmt.Sprintf("%s/%d", host, os.Getpid())}
+	m := Member{fmt.Sprintf("%x", s.sender), s.cfg.Mode, s.lease.max, s.cfg.Announces, fmt.Sprintf("%s/%d", host, os.Getpid())}
 	return m.String()
 }
 
@@ -109,17 +109,4 @@ func (s *Stream) Members(ctx context.Context, name string) (all []Member, err er
 	}
 	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
-}
-
-func (s *Stream) command(c rueidis.CoreClient, cmd rueidis.Completed) rueidis.RedisResult {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
-	defer cancel()
-	return c.Do(ctx, cmd)
-}
-
-func (s *Stream) mode() Mode {
-	if s.cfg.Mode == Off {
-		return PubSub
-	}
-	return s.cfg.Mode
 }

@@ -76,10 +76,16 @@ func (p *pubsub) open(id uint64) error {
 		channels = append(channels, Channel(name))
 	}
 	p.s.mu.Unlock()
-	if err := p.s.command(conn, conn.B().Subscribe().Channel(channels...).Build()).Error(); err != nil {
+	if err := p.command(conn, conn.B().Subscribe().Channel(channels...).Build()).Error(); err != nil {
 		return fmt.Errorf("SUBSCRIBE: %w", err)
 	}
 	return nil
+}
+
+func (p *pubsub) command(c rueidis.CoreClient, cmd rueidis.Completed) rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(p.s.ctx, p.s.cfg.Timeout)
+	defer cancel()
+	return c.Do(ctx, cmd)
 }
 
 func (p *pubsub) live() {}
@@ -93,7 +99,7 @@ func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
 	}
 	// The tier is resumed by onSubscription, before Do returns.
 	err := conn.Do(ctx, conn.B().Subscribe().Channel(Channel(name)).Build()).Error()
-	if _, refused := rueidis.IsRedisErr(err); refused {
+	if refused(err) {
 		return err
 	}
 	return nil // any other error: the connection is gone, and the next one subscribes
@@ -107,9 +113,9 @@ func (p *pubsub) probe(_ uint64, token string) (err error) {
 		if p.s.lease.max > 0 {
 			err = p.s.register(p.client, p.self, token)
 		} else {
-			err = p.s.command(p.client, p.client.B().Publish().Channel(p.self).Message(token).Build()).Error()
+			err = p.command(p.client, p.client.B().Publish().Channel(p.self).Message(token).Build()).Error()
 		}
-		if _, refused := rueidis.IsRedisErr(err); err == nil || refused || errors.Is(err, context.DeadlineExceeded) {
+		if err == nil || refused(err) || errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
 	}

@@ -48,7 +48,10 @@ type Config struct {
 	// MaxStaleness is how long an answered probe lets the tiers serve: see
 	// Lease. 0: no lease.
 	MaxStaleness time.Duration
-	// Lease is what Lease returns. nil: one of the stream's own.
+	// Lease is where the stream keeps until when the local tiers may serve, on
+	// the clock of internal/clock. Required with MaxStaleness. A read loads it,
+	// then its entry, then the exact clock: in any other order a process that is
+	// stopped in between could serve what it must not.
 	Lease *atomic.Int64
 	// Announces says that this process announces its writes. It is told to
 	// others, and has no effect here.
@@ -151,11 +154,11 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
-	if s.lease.until = cfg.Lease; cfg.Lease == nil {
-		s.lease.until = new(atomic.Int64)
+	if cfg.Mode == Off {
+		cfg.Mode = PubSub
 	}
-	if s.lease.max = cfg.MaxStaleness; s.lease.max > 0 {
+	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
+	if s.lease = (lease{cfg.MaxStaleness, cfg.Lease}); s.lease.max > 0 {
 		s.cfg.probeEvery = s.lease.max / 3
 		s.patience = int(silence/s.cfg.probeEvery) + 1
 	} else if cfg.probeEvery == 0 {
@@ -371,10 +374,8 @@ func (s *Stream) hold(began func(error)) error {
 			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
 		}
 		s.wg.Go(func() {
-			if err := s.ask(id); err != nil {
-				if re := (*rueidis.RedisError)(nil); errors.As(err, &re) {
-					s.fail(id, err) // refused
-				} // else it is not heard
+			if err := s.ask(id); refused(err) { // any other error: it is not heard
+				s.fail(id, err)
 			}
 		})
 	}
@@ -395,6 +396,12 @@ func (s *Stream) failLocked(err error) {
 	case s.failed <- err:
 	default:
 	}
+}
+
+// refused says whether err is Redis' own word.
+func refused(err error) bool {
+	re := (*rueidis.RedisError)(nil)
+	return errors.As(err, &re)
 }
 
 func lossOf(err error) error {

@@ -156,7 +156,7 @@ func (t *tracking) join(_ context.Context, _ string, topic *topic) error {
 func (t *tracking) probe(id uint64, token string) error {
 	conn := t.newest()
 	err := t.s.register(t.client, "", "")
-	if re := (*rueidis.RedisError)(nil); t.s.lease.max == 0 && errors.As(err, &re) {
+	if t.s.lease.max == 0 && refused(err) {
 		err = nil // it is an answer: only a lease has to be a write
 	}
 	if err != nil {
