@@ -21,8 +21,8 @@ import (
 
 // casScript: ARGV[3] '1' if the key must hold the bytes of ARGV[4], '0' if it
 // must not be there. ARGV[5] the new value, ARGV[6] the life of a new key in ms,
-// empty for no end. It returns 1 if it was done, else 0 with what the key holds, if
-// anything.
+// empty for no end. It returns 1 if it was done, else 0 with what the key holds,
+// if anything.
 var casScript = rueidis.NewLuaScript(scriptHead + `
 local now = redis.call('GET', KEYS[1])
 if now then
@@ -136,9 +136,9 @@ type Integer interface {
 	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
-// incrScript: ARGV[3] the summand, ARGV[4] the life of a new key in ms
-// (empty: no end), ARGV[5] and ARGV[6] the bounds of the type, empty where they are Redis' own. The
-// sum is read back as a string: a Lua number would round it above 2^53.
+// incrScript: ARGV[3] the summand, ARGV[4] the life of a new key in ms (empty: no
+// end), ARGV[5] and ARGV[6] the bounds of the type, empty where they are Redis'
+// own. The sum is read back as a string: a Lua number would round it above 2^53.
 var incrScript = rueidis.NewLuaScript(scriptHead + `
 local now = redis.call('GET', KEYS[1])
 if ARGV[5] ~= '' then

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flipcache/flipcache/internal/redistest"
@@ -67,6 +68,10 @@ func TestServerThatIsAwayIsAnErrorAtOnce(t *testing.T) {
 }
 
 func TestBreakerLetsOneTryAndCountsNoCallersOwnEnd(t *testing.T) {
+	synctest.Test(t, breakerLetsOneTry)
+}
+
+func breakerLetsOneTry(t *testing.T) {
 	var b breaker
 	lost := errors.New("lost")
 	ended, cancel := context.WithCancel(ctx)

@@ -10,7 +10,7 @@ type Stats struct {
 	Loads    uint64 // calls of a loader
 	Writes   uint64 // keys written, deleted or touched in Redis
 	Sent     uint64 // keys whose change was announced to other processes
-	Received uint64 // keys whose change another process announced
+	Received uint64 // keys whose change another process announced; in Tracking, that Redis told of, own writes among them
 	Evicted  uint64 // entries that left the local tier to make room
 	Entries  int    // in the local tier now
 

@@ -255,11 +255,20 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
+	// A write that is kept in Tracking is [EXISTS][SET][GET][PTTL]. The EXISTS has
+	// Redis track the key, so that the SET itself pushes. If the GET behind that
+	// push returns what was written, and no second push came before it, then nobody
+	// else has written meanwhile, and whoever does from now on is heard. Who has
+	// shortened the key's life between SET and GET was not: hence the PTTL.
+	//
+	// Model: tracking, own write without EXISTS
+	// Model: tracking, own write, GET's value not compared, its own enters
+	// Model: tracking, lives: an own write reckons with the life it wrote
 	s := step{all: make([]rueidis.Completed, 0, 5*len(changes)), messages: messages}
 	readBack := func(p *change[K, V]) bool { return p.keep && c.store.mode == invalidate.Tracking }
 	for _, p := range changes {
 		if readBack(p) {
-			s.all = c.appendTrack(s.all, c.prefix+p.text)
+			s.all = append(s.all, c.data.B().Exists().Key(c.prefix+p.text).Build())
 		}
 	}
 	s.before = len(s.all)
@@ -325,20 +334,6 @@ func (c *Cache[K, V]) announcement(keys []string) (nonce uint64, messages []stri
 		nonce += uint64(n)
 	}
 	return base, messages
-}
-
-// A write that is kept in Tracking is [EXISTS][SET][GET][PTTL]. The EXISTS has
-// Redis track the key, so that the SET itself pushes. If the GET behind that push
-// returns what was written, and no second push came before it, then nobody else has
-// written meanwhile, and whoever does from now on is heard. Who has shortened the
-// key's life between SET and GET was not: hence the PTTL.
-//
-// Model: tracking, own write without EXISTS
-// Model: tracking, own write, GET's value not compared, its own enters
-// Model: tracking, lives: an own write reckons with the life it wrote
-
-func (c *Cache[K, V]) appendTrack(to []rueidis.Completed, redisKey string) []rueidis.Completed {
-	return append(to, c.data.B().Exists().Key(redisKey).Build())
 }
 
 // A step is what a write sends in one round trip: all[before:end] and messages as
