@@ -17,8 +17,8 @@ type Options[K comparable, V any] struct {
 	// value that Set replaces leaves no entry: Set returns it.
 	//
 	// It runs on the goroutine whose call took the entry out, when the
-	// container is consistent again and, if it is a [Locked], unlocked: it
-	// may call any method. If it panics, so does that call; the container
+	// container is consistent again and, if it has locks, unlocked: it may
+	// call any method. If it panics, so does that call; the container
 	// stays usable.
 	OnEvict func(key K, value V, why Reason)
 }
@@ -31,9 +31,10 @@ const (
 	Evicted Reason = iota // it made room for a new key
 	Deleted               // by Delete
 	Cleared               // by Clear
+	Expired               // the TTL that SetTTL gave it was over
 )
 
-// String returns "evicted", "deleted" or "cleared".
+// String returns "evicted", "deleted", "cleared" or "expired".
 func (r Reason) String() string {
 	switch r {
 	case Evicted:
@@ -42,6 +43,8 @@ func (r Reason) String() string {
 		return "deleted"
 	case Cleared:
 		return "cleared"
+	case Expired:
+		return "expired"
 	}
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }

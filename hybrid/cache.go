@@ -84,6 +84,7 @@ const NoTTL time.Duration = -1
 type Cache[K Key, V any] struct {
 	*shared[K, V]
 	fresh bool // reads go past the local tier
+	plain *tier.Tier[K, V]
 }
 
 // Fresh returns a view of the cache whose reads ask Redis for what it holds
@@ -152,8 +153,9 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		c.initial = func(_ context.Context, key K) (V, error) { return o.Default(key) }
 	}
 	if !o.NoLocal {
-		c.tier = tier.New[K, V](o.LocalSize)
+		c.tier = tier.New[K, V](tier.Bounds{Entries: o.LocalSize}, tier.Adaptive)
 	}
+	c.plain = c.tier
 	c.flights = flights.New(c.tier, s.clock, s.lease)
 	c.flights.SetAside(int64(s.serveStale))
 

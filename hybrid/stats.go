@@ -49,7 +49,8 @@ func (c *Cache[K, V]) Stats() Stats {
 		StaleHits:       c.counters.staleHits.Load(),
 	}
 	if c.tier != nil {
-		s.Entries, s.Evicted = c.tier.Len(), c.tier.Evicted()
+		n := c.tier.Counts()
+		s.Entries, s.Evicted = n.Entries, n.Evicted
 	}
 	return s
 }

@@ -17,8 +17,8 @@ type Options[K comparable, V any] struct {
 	// value that Set replaces leaves no entry: Set returns it.
 	//
 	// It runs on the goroutine whose call took the entry out, when the
-	// container is consistent again and, if it is a [Locked], unlocked: it
-	// may call any method. If it panics, so does that call; the container
+	// container is consistent again and, if it has locks, unlocked: it may
+	// call any method. If it panics, so does that call; the container
 	// stays usable.
 	OnEvict func(key K, value V, why Reason)
 }

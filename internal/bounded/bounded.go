@@ -31,11 +31,19 @@ type node[K comparable, V any] struct {
 // Open makes q an empty queue, or returns an error where capacity is below 1.
 // Memory grows with what is in it, not with capacity.
 func (q *Queue[K, V]) Open(capacity int) error {
-	if capacity < 1 {
-		return fmt.Errorf("capacity %d is below 1: set Options.Capacity", capacity)
+	if err := CheckCapacity(capacity); err != nil {
+		return err
 	}
 	q.cap = capacity
 	q.Clear()
+	return nil
+}
+
+// CheckCapacity returns an error where capacity is below 1.
+func CheckCapacity(capacity int) error {
+	if capacity < 1 {
+		return fmt.Errorf("capacity %d is below 1: set Options.Capacity", capacity)
+	}
 	return nil
 }
 

@@ -7,12 +7,12 @@ import (
 	"unsafe"
 )
 
-const stripes = 16
+const stripeBits = 5 // 32 stripes
 
 // Striped is a counter whose Add goes to one of several lines of memory, by
 // the goroutine that calls it. The zero value is 0. Safe for concurrent use.
 type Striped struct {
-	stripe [stripes]struct {
+	stripe [1 << stripeBits]struct {
 		n atomic.Uint64
 		_ [120]byte // two cache lines: neighbours are fetched in pairs
 	}
@@ -20,11 +20,13 @@ type Striped struct {
 
 // Inc adds one.
 func (s *Striped) Inc() {
-	// Goroutines have stacks of their own, of at least 2 kB, so that the
-	// address of a local variable tells most of them apart, at no cost. Only
-	// its bits are used. Two that share a stripe are slower, not wrong.
+	// Goroutines have stacks of their own, of 2 kB and more, so that the address
+	// of a local variable tells most of them apart, at no cost. Only its bits are
+	// used: of high ones too, since large stacks lie at multiples of their size.
+	// Two that share a stripe are slower, not wrong.
 	var local byte
-	s.stripe[uintptr(unsafe.Pointer(&local))>>11%stripes].n.Add(1)
+	at := uint64(uintptr(unsafe.Pointer(&local)) >> 11)
+	s.stripe[at*0x9e3779b97f4a7c15>>(64-stripeBits)].n.Add(1)
 }
 
 // Load returns the sum. Calls of Inc that return before it begins are in it.

@@ -63,12 +63,13 @@ var ErrClosed = errors.New("flights: closed")
 // A Reply is what a fill or a load brought.
 type Reply[V any] struct {
 	Value    V
-	Missing  bool  // there is no such key; Value is zero
-	NoSource bool  // Missing, and the loader said that there is nothing to load
-	Keep     bool  // the tier may hold it, until Deadline
-	Deadline int64 // on the table's clock
-	Born     int64 // when Redis was asked for it, or told, on the table's clock
-	Err      error // everything else is zero then
+	Missing  bool   // there is no such key; Value is zero
+	NoSource bool   // Missing, and the loader said that there is nothing to load
+	Keep     bool   // the tier may hold it, until Deadline
+	Weight   uint32 // what it counts for in the tier's bytes, if Keep
+	Deadline int64  // on the table's clock
+	Born     int64  // when Redis was asked for it, or told, on the table's clock
+	Err      error  // everything else is zero then
 }
 
 // A Flight is a fill or a load. Many may wait for it.
@@ -186,7 +187,7 @@ type shard[K comparable, V any] struct {
 type Table[K comparable, V any] struct {
 	tier  *tier.Tier[K, V] // nil: nothing is kept, and the table is never live
 	clock *clock.Coarse
-	lease *atomic.Int64 // until when entries may be served; nil: no lease
+	lease *atomic.Int64 // until when entries may be served; clock.Never: no lease
 
 	asideFor int64                       // how long what is set aside at a cut is good; 0: nothing is
 	asideMu  sync.RWMutex                // a cut against the beginnings of writes and clears; taken before any shard's
@@ -209,6 +210,10 @@ type aside[K comparable, V any] struct {
 // entries are then good to their own deadlines.
 func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse, lease *atomic.Int64) *Table[K, V] {
 	tb := &Table[K, V]{tier: t, clock: c, lease: lease, seed: maphash.MakeSeed()}
+	if lease == nil {
+		tb.lease = new(atomic.Int64)
+		tb.lease.Store(clock.Never)
+	}
 	for i := range tb.shards {
 		tb.shards[i].keys = make(map[K]*keyState[K, V])
 		tb.shards[i].nonces = make(map[uint64]echo)
@@ -245,35 +250,22 @@ func (t *Table[K, V]) Hit(key K) *tier.Entry[K, V] {
 	if t.tier == nil {
 		return nil
 	}
-	if t.lease != nil {
-		return t.leasedHit(key)
-	}
-	e := t.tier.Load(key)
-	if e == nil || e.Deadline != clock.Never && t.clock.Now() >= e.Deadline-int64(clock.Slack) && t.clock.Exact() >= e.Deadline {
-		return nil
-	}
-	return e
-}
-
-// leasedHit is Hit under a lease: the coarse clock will not do, as it stands
-// still while the process is stopped.
-func (t *Table[K, V]) leasedHit(key K) *tier.Entry[K, V] {
 	// Model: lease, a hit reads entry, lease, clock
 	// Model: lease, a hit reads lease, clock, entry
-	until := t.lease.Load()
-	e := t.tier.Load(key)
-	if e == nil {
-		return nil
+	until := t.Until()
+	if e := t.tier.Load(key); e != nil && t.clock.Ahead(e.Deadline, until) {
+		return e
 	}
-	if now := t.clock.Exact(); now >= until || now >= e.Deadline {
-		return nil
-	}
-	return e
+	return nil
 }
+
+// Until returns until when what is loaded from the tier after it may be served.
+func (t *Table[K, V]) Until() int64 { return t.lease.Load() }
 
 // leased says whether the lease is good.
 func (t *Table[K, V]) leased() bool {
-	return t.lease == nil || t.clock.Exact() < t.lease.Load()
+	until := t.Until()
+	return until == clock.Never || t.clock.Exact() < until
 }
 
 // SetAside has the table keep what the tier holds at a cut for so long, until the
@@ -485,7 +477,8 @@ func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V])
 
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) insert(key K, r Reply[V]) {
-	t.tier.Store(key, &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline, Born: r.Born})
+	e := &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline, Born: r.Born}
+	t.tier.Store(key, e, r.Weight, r.Born)
 }
 
 // REQUIRES: the key's shard locked.

@@ -27,7 +27,7 @@ const k = "k"
 
 func newBench(t *testing.T) *bench {
 	b := &bench{T: t}
-	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 { return b.now }), nil)
+	b.Table = New(tier.New[string, int](tier.Bounds{Entries: 16}, tier.Adaptive), clock.NewManual(func() int64 { return b.now }), nil)
 	b.Resume()
 	t.Cleanup(b.Close)
 	return b

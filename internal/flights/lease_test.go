@@ -14,7 +14,7 @@ import (
 func leasedBench(t *testing.T) (b *bench, lease *atomic.Int64, looked *func()) {
 	lease, looked = new(atomic.Int64), new(func())
 	b = &bench{T: t}
-	b.Table = New(tier.New[string, int](16), clock.NewManual(func() int64 {
+	b.Table = New(tier.New[string, int](tier.Bounds{Entries: 16}, tier.Adaptive), clock.NewManual(func() int64 {
 		if *looked != nil {
 			(*looked)()
 		}
@@ -108,7 +108,7 @@ func TestPushDetachesTheFill(t *testing.T) {
 func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 	for range 2000 {
 		now := int64(0)
-		tb := New(tier.New[string, int](16), clock.NewManual(func() int64 { return now }), nil)
+		tb := New(tier.New[string, int](tier.Bounds{Entries: 16}, tier.Adaptive), clock.NewManual(func() int64 { return now }), nil)
 		tb.SetAside(1 << 40)
 		tb.Resume()
 		for _, key := range []string{"written", "cleared"} {
