@@ -33,6 +33,12 @@ func TestLocked(t *testing.T) {
 	})
 }
 
+func TestConcurrent(t *testing.T) {
+	boundedtest.RunConcurrent(t, func(capacity int, onEvict func(key, value int, why string)) (boundedtest.Container, error) {
+		return fifo.NewConcurrent(options(capacity, onEvict))
+	})
+}
+
 func TestCapacityErrorNamesTheOption(t *testing.T) {
 	_, err := fifo.New(fifo.Options[string, int]{})
 	if err == nil || !strings.Contains(err.Error(), "Options.Capacity") || !strings.HasPrefix(err.Error(), "fifo: ") {

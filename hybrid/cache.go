@@ -3,6 +3,7 @@ package hybrid
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -31,9 +32,20 @@ type Options[K Key, V any] struct {
 	// own evictions, and with invalidate.Off every write of another process.
 	LocalTTL time.Duration
 
-	// LocalSize bounds the local tier, in entries. 0: 10,000. Memory is taken
-	// as entries come, not in advance.
+	// LocalSize bounds the local tier, in entries. 0: 10,000, or what LocalBytes
+	// has room for. Memory is taken as entries come, not in advance.
 	LocalSize int
+
+	// LocalBytes bounds the local tier in bytes, too. An entry counts for its
+	// key's bytes, its value's as the codec writes them, and 128. What a value
+	// takes decoded is not known: measure it, where it is much more. A value of
+	// more than a tenth of the bound is not kept locally. At least 16,384; 0: no
+	// such bound.
+	LocalBytes int64
+
+	// Policy says which entry makes room for a new one. Its zero value, Adaptive,
+	// is the one to use.
+	Policy Policy
 
 	// NoLocal has every read go to Redis. Writes are still announced to
 	// processes that do keep a local tier.
@@ -64,9 +76,25 @@ type Options[K Key, V any] struct {
 	Clone func(V) V
 }
 
+// A Policy says which entry of the local tier makes room for a new one.
+type Policy uint8
+
+const (
+	// Adaptive keeps what is likely to be read again, as it learns from how often
+	// and how soon keys come back, also those that were invalidated: see
+	// fifo.Concurrent. A hit takes no lock.
+	Adaptive = Policy(tier.Adaptive)
+	// LRU evicts what was not read for longest, in one of up to 16 shards. A hit
+	// takes the shard's lock.
+	LRU = Policy(tier.LRU)
+	// FIFO evicts what came first, in one of up to 16 shards.
+	FIFO = Policy(tier.FIFO)
+)
+
 const (
 	defaultLocalTTL  = 5 * time.Minute
 	defaultLocalSize = 10_000
+	minLocalBytes    = 16 << 10
 	minTTL           = time.Millisecond
 )
 
@@ -84,6 +112,9 @@ const NoTTL time.Duration = -1
 type Cache[K Key, V any] struct {
 	*shared[K, V]
 	fresh bool // reads go past the local tier
+
+	// plain is the tier, for Get's short way: nil where a hit takes more than to
+	// return what is there.
 	plain *tier.Tier[K, V]
 }
 
@@ -153,9 +184,11 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		c.initial = func(_ context.Context, key K) (V, error) { return o.Default(key) }
 	}
 	if !o.NoLocal {
-		c.tier = tier.New[K, V](tier.Bounds{Entries: o.LocalSize}, tier.Adaptive)
+		c.tier = tier.New[K, V](tier.Bounds{Entries: o.LocalSize, Bytes: o.LocalBytes}, tier.Policy(o.Policy))
 	}
-	c.plain = c.tier
+	if c.clone == nil {
+		c.plain = c.tier
+	}
 	c.flights = flights.New(c.tier, s.clock, s.lease)
 	c.flights.SetAside(int64(s.serveStale))
 
@@ -232,8 +265,23 @@ func (o *Options[K, V]) complete(mode invalidate.Mode) error {
 		errs = append(errs, optionError("LocalSize is %d: use at least 1, 0 for %d, or NoLocal for none", o.LocalSize, defaultLocalSize))
 	case o.LocalSize > 0 && o.NoLocal:
 		errs = append(errs, optionError("LocalSize is %d although NoLocal is set: leave one of them out", o.LocalSize))
+	case o.LocalSize == 0 && o.LocalBytes > 0:
+		o.LocalSize = int(min(o.LocalBytes/tier.EntryBytes+1, math.MaxInt32))
 	case o.LocalSize == 0:
 		o.LocalSize = defaultLocalSize
+	}
+	switch {
+	case o.LocalBytes == 0:
+	case o.LocalBytes < minLocalBytes:
+		errs = append(errs, optionError("LocalBytes is %d: use at least %d, or 0 for no bound in bytes", o.LocalBytes, minLocalBytes))
+	case o.NoLocal:
+		errs = append(errs, optionError("LocalBytes is %d although NoLocal is set: leave one of them out", o.LocalBytes))
+	}
+	switch {
+	case o.Policy > FIFO:
+		errs = append(errs, optionError("Policy is %d: use Adaptive, LRU or FIFO", o.Policy))
+	case o.Policy != Adaptive && o.NoLocal:
+		errs = append(errs, optionError("Policy is %d although NoLocal is set: leave one of them out", o.Policy))
 	}
 	if !(o.TTLJitter >= 0 && o.TTLJitter <= 1) {
 		errs = append(errs, optionError("TTLJitter is %v: use 0 to 1", o.TTLJitter))

@@ -200,7 +200,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 			case err != nil:
 				return keep, err
 			case stored == 1:
-				keep.Value, keep.Born = c.copied(v), sent
+				keep.Value, keep.Size, keep.Born = c.copied(v), len(data), sent
 				keep.Deadline, keep.Keep = c.deadline(sent, life)
 				keep.Keep = keep.Keep && c.store.mode != invalidate.Tracking // which does not track what was written so
 				return keep, nil

@@ -201,7 +201,7 @@ func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r rep
 	if err := pttl.Error(); err != nil {
 		return reply[V]{Err: fmt.Errorf("PTTL: %w", err)}, 0
 	}
-	r.Born = sent
+	r.Born, r.Size = sent, len(data)
 	ttl, there := life(pttl)
 	if !there {
 		return r, 0
@@ -413,7 +413,7 @@ func milliseconds(ms int64) time.Duration {
 	return time.Duration(min(ms, longest)) * time.Millisecond
 }
 
-// The compiler puts the code of a small function into an instance of a generic one
-// of another package only if that package has an instance itself, in which it was
-// put. This is one: without it a hit pays for six calls.
+// In another package's instance of a generic function, the compiler can inline only
+// what it has inlined in an instance of this package. This is one: without it, a hit
+// makes eight calls more.
 var _ = (*Cache[string, string]).Get

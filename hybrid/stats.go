@@ -2,7 +2,7 @@ package hybrid
 
 import "sync/atomic"
 
-// Stats counts what a cache did since New. All but Entries only grow.
+// Stats counts what a cache did since New. All but Entries and Bytes only grow.
 type Stats struct {
 	Hits     uint64 // reads answered by the local tier
 	Misses   uint64 // reads that had to ask Redis, or to wait for one that did
@@ -12,7 +12,8 @@ type Stats struct {
 	Sent     uint64 // keys whose change was announced to other processes
 	Received uint64 // keys whose change another process announced; in Tracking, that Redis told of, own writes among them
 	Evicted  uint64 // entries that left the local tier to make room
-	Entries  int    // in the local tier now
+	Entries  int    // in the local tier now, those among them that have ended and whose place nobody has needed yet
+	Bytes    int64  // that they count for; 0 without LocalBytes
 
 	// StaleHits counts reads that Redis did not answer and ServeStaleFor did.
 	StaleHits uint64
@@ -50,7 +51,7 @@ func (c *Cache[K, V]) Stats() Stats {
 	}
 	if c.tier != nil {
 		n := c.tier.Counts()
-		s.Entries, s.Evicted = n.Entries, n.Evicted
+		s.Entries, s.Bytes, s.Evicted = n.Entries, n.Bytes, n.Evicted
 	}
 	return s
 }

@@ -244,7 +244,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	var sent int64
 	defer func() {
 		for i, p := range changes {
-			r := reply[V]{Value: p.value, Born: sent}
+			r := reply[V]{Value: p.value, Size: p.size, Born: sent}
 			if p.keep && errs[i] == nil {
 				r.Deadline, r.Keep = c.deadline(sent, p.ttl)
 			}

@@ -33,6 +33,12 @@ func TestLocked(t *testing.T) {
 	})
 }
 
+func TestSharded(t *testing.T) {
+	boundedtest.RunConcurrent(t, func(capacity int, onEvict func(key, value int, why string)) (boundedtest.Container, error) {
+		return lru.NewSharded(options(capacity, onEvict))
+	})
+}
+
 func TestCapacityErrorNamesTheOption(t *testing.T) {
 	_, err := lru.New(lru.Options[string, int]{})
 	if err == nil || !strings.Contains(err.Error(), "Options.Capacity") || !strings.HasPrefix(err.Error(), "lru: ") {

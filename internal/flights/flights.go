@@ -63,13 +63,13 @@ var ErrClosed = errors.New("flights: closed")
 // A Reply is what a fill or a load brought.
 type Reply[V any] struct {
 	Value    V
-	Missing  bool   // there is no such key; Value is zero
-	NoSource bool   // Missing, and the loader said that there is nothing to load
-	Keep     bool   // the tier may hold it, until Deadline
-	Weight   uint32 // what it counts for in the tier's bytes, if Keep
-	Deadline int64  // on the table's clock
-	Born     int64  // when Redis was asked for it, or told, on the table's clock
-	Err      error  // everything else is zero then
+	Missing  bool  // there is no such key; Value is zero
+	NoSource bool  // Missing, and the loader said that there is nothing to load
+	Keep     bool  // the tier may hold it, until Deadline
+	Size     int   // of Value as it is in Redis, in bytes, if Keep
+	Deadline int64 // on the table's clock
+	Born     int64 // when Redis was asked for it, or told, on the table's clock
+	Err      error // everything else is zero then
 }
 
 // A Flight is a fill or a load. Many may wait for it.
@@ -478,7 +478,7 @@ func (t *Table[K, V]) lookAgain(ks *keyState[K, V], f *Flight[K, V], r Reply[V])
 // REQUIRES: the key's shard locked.
 func (t *Table[K, V]) insert(key K, r Reply[V]) {
 	e := &tier.Entry[K, V]{Value: r.Value, Missing: r.Missing, NoSource: r.NoSource, Deadline: r.Deadline, Born: r.Born}
-	t.tier.Store(key, e, r.Weight, r.Born)
+	t.tier.Store(key, e, r.Size, r.Born)
 }
 
 // REQUIRES: the key's shard locked.

@@ -9,9 +9,11 @@
 package tier
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // An Entry is what a key maps to. What callers may see of it never changes once
@@ -43,7 +45,28 @@ func (e *Entry[K, V]) Next() *Entry[K, V] { return e.next }
 // Bounds of a tier.
 type Bounds struct {
 	Entries int   // at least 1
-	Bytes   int64 // the sum of the entries' weights; 0: not bounded
+	Bytes   int64 // the sum of the entries' weights; 0: not bounded, and not counted
+}
+
+// EntryBytes is what an entry weighs beside its key's and its value's bytes: about
+// what it takes with a key and a value of 16 bytes, with its part of the table and
+// the policy's ghosts.
+const EntryBytes = 128
+
+// weight returns what an entry counts for whose value has size bytes, 0 where
+// nothing is counted, and whether it may be stored: one that weighs more than a
+// tenth of the bound would evict too many others.
+func (t *Tier[K, V]) weight(key K, size int) (weight uint32, fits bool) {
+	if t.bounds.Bytes == 0 {
+		return 0, true
+	}
+	n := EntryBytes + int64(size)
+	if t.hash.kind == stringKey {
+		n += int64(len(text(&key)))
+	} else {
+		n += int64(unsafe.Sizeof(key))
+	}
+	return uint32(min(n, math.MaxUint32)), n <= min(t.bounds.Bytes/10, math.MaxUint32)
 }
 
 const (
@@ -164,10 +187,15 @@ func (t *Tier[K, V]) renew(hash uint64, e *Entry[K, V]) {
 }
 
 // Store puts e in as the entry of key, in place of any other, which it returns.
-// The others that it returns, as a list, left to make room. An entry that weighs
-// more than Fits says must not be stored. With Deadline and now by one clock, what
-// has expired leaves first, where it is met.
-func (t *Tier[K, V]) Store(key K, e *Entry[K, V], weight uint32, now int64) (old, evicted *Entry[K, V]) {
+// The others that it returns, as a list, left to make room. size is that of e's
+// value, for the bound in bytes; where it is more than a tenth of that, e is not
+// stored. now is the time by the clock of the deadlines: what has expired leaves
+// first, where it is met.
+func (t *Tier[K, V]) Store(key K, e *Entry[K, V], size int, now int64) (old, evicted *Entry[K, V]) {
+	weight, fits := t.weight(key, size)
+	if !fits {
+		return t.Delete(key), nil
+	}
 	e.key, e.weight = key, weight
 	hash := t.hash.hash(key)
 	s := t.shard(hash)
@@ -204,12 +232,6 @@ func (t *Tier[K, V]) Store(key K, e *Entry[K, V], weight uint32, now int64) (old
 		s.add(t.policy, e)
 	}
 	return old, evicted
-}
-
-// Fits reports whether an entry of this weight may be stored: one that is larger
-// than a tenth of the bound would evict too many others.
-func (t *Tier[K, V]) Fits(weight int64) bool {
-	return t.bounds.Bytes == 0 || weight <= t.bounds.Bytes/10
 }
 
 // Delete takes the entry of key out and returns it, or nil if there is none.
