@@ -18,7 +18,7 @@ type table[K comparable, V any] struct {
 
 const (
 	slots   = 7
-	maxLoad = 6 // entries a bucket, on average
+	maxLoad = 5 // entries a bucket, on average: with 6, who looks for what is not there often looks into a second one
 )
 
 // bucket is one line of memory.
