@@ -15,6 +15,11 @@ type stringCodec[V ~string] struct{}
 func (stringCodec[V]) Append(dst []byte, v V) ([]byte, error) { return append(dst, v...), nil }
 func (stringCodec[V]) Decode(data []byte) (V, error)          { return V(data), nil }
 
+// EncodeText and DecodeText are Append and Decode without a copy. Package hybrid
+// looks for them.
+func (stringCodec[V]) EncodeText(v V) string    { return string(v) }
+func (stringCodec[V]) DecodeText(data string) V { return V(data) }
+
 // Bytes keeps a byte slice as it is. nil is stored as no bytes, and read back
 // as an empty slice that is not nil. Decode returns a copy.
 func Bytes[V ~[]byte]() Codec[V] { return bytesCodec[V]{} }

@@ -89,7 +89,7 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 	for pause := minUpdatePause; ; pause = min(2*pause, maxUpdatePause) {
 		var old V
 		if found {
-			if old, err = c.decodeValue([]byte(raw)); err != nil {
+			if old, err = c.decodeValue(raw); err != nil {
 				return v, err
 			}
 		}
@@ -196,7 +196,7 @@ func incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 	if err != nil {
 		return 0, err
 	}
-	data, err := m.AsBytes()
+	data, err := m.ToString()
 	if err != nil {
 		return 0, err
 	}
@@ -275,7 +275,7 @@ func (c *Cache[K, V]) GetAndDelete(ctx context.Context, key K) (v V, err error) 
 	if m.IsNil() {
 		return v, ErrNotFound
 	}
-	data, err := m.AsBytes()
+	data, err := m.ToString()
 	if err == nil {
 		v, err = c.decodeValue(data)
 	}

@@ -131,6 +131,7 @@ type shared[K Key, V any] struct {
 	prefix   string // "name:"
 	channel  string // where writes are announced; empty: nowhere
 	codec    codec.Codec[V]
+	text     textCodec[V] // codec, if it is one, else nil
 	ttl      time.Duration
 	localTTL time.Duration // clock.Never: no cap
 	jitter   float64
@@ -144,6 +145,12 @@ type shared[K Key, V any] struct {
 
 	hits     counter.Striped // the only one on the hit path
 	counters counters
+}
+
+// A textCodec encodes values that are their own text, without a copy.
+type textCodec[V any] interface {
+	EncodeText(v V) string
+	DecodeText(data string) V
 }
 
 // New opens the cache with this name on s. Each process has one Cache of a
@@ -177,6 +184,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 		ttl: o.TTL.Truncate(time.Millisecond), jitter: o.TTLJitter, localTTL: o.LocalTTL,
 		negative: o.NegativeTTL, clone: o.Clone,
 	}}
+	c.text, _ = o.Codec.(textCodec[V])
 	if o.RefreshTTLOnGet {
 		c.half = c.ttl / 2
 	}

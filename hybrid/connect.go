@@ -59,6 +59,8 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 		s.lease = new(atomic.Int64)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.endless = timeouts{parent: context.Background(), timeout: o.Timeout}
+	s.own = timeouts{parent: s.ctx, timeout: o.Timeout}
 	c, err := s.connect(ctx, o)
 	switch {
 	case err == nil:

@@ -91,6 +91,7 @@ func TestCloseDoesNotWaitForAWatcher(t *testing.T) {
 	within(t, defaultTimeout+5*time.Second, "Close while a function given to OnState blocks", func() { p.store.Close() })
 }
 
+// R36.
 func TestMethodsDuringCloseReturnAResultOrErrClosed(t *testing.T) {
 	s := redistest.Real(t)
 	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {

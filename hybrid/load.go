@@ -123,8 +123,7 @@ func (s *Store) token() string {
 
 // layToken sets the load's token and reads the key, in one round trip.
 func (c *Cache[K, V]) layToken(f *flights.Flight[K, V], redisKey, token string) reply[V] {
-	ctx, cancel := c.store.background()
-	defer cancel()
+	ctx := c.store.background()
 	if err := c.store.ready(ctx); err != nil {
 		return reply[V]{Err: err}
 	}
@@ -172,7 +171,7 @@ return {1}
 func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string, seen error, v V) (held *reply[V], err error) {
 	what, bytes := "none", ""
 	if raw := (*undecodable)(nil); errors.As(seen, &raw) {
-		what, bytes = "bytes", string(raw.data)
+		what, bytes = "bytes", raw.data
 	} else if seen != nil && errors.Is(redisError(seen), ErrDecode) {
 		what = "other"
 	} else if seen != nil {
@@ -184,8 +183,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 	}
 	life := c.life()
 	args := []string{token, what, bytes, data, px(life)}
-	ctx, cancel := c.store.background()
-	defer cancel()
+	ctx := c.store.background()
 	err = c.scriptKeeping(ctx, f.Key(), f, storeScript, redisKey, args,
 		func(r rueidis.RedisResult, sent int64) (keep reply[V], err error) {
 			a, err := r.ToArray()
@@ -207,7 +205,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 			case len(a) < 3:
 				return keep, nil
 			}
-			raw, err := a[1].AsBytes()
+			raw, err := a[1].ToString()
 			if err != nil {
 				return keep, err
 			}

@@ -283,6 +283,7 @@ func TestFirstCallersCancelIsItsOwn(t *testing.T) {
 	}
 }
 
+// R24: 64 goroutines, a million calls, one load a key.
 func TestOneLoadAKey(t *testing.T) {
 	for name, o := range map[string]func(*StoreOptions, *Options[string, string]){
 		"local":       func(*StoreOptions, *Options[string, string]) {},
@@ -293,7 +294,7 @@ func TestOneLoadAKey(t *testing.T) {
 			eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 				p := join(t, s, mode, o)
 				var loads [8]atomic.Int32
-				rounds := 1000
+				rounds := 1_000_000 / 64
 				if name != "local" {
 					rounds = 20
 				}

@@ -1,7 +1,6 @@
 package hybrid
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/redis/rueidis"
 
@@ -158,8 +158,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, key K) reply[V] {
 
 // fetch asks Redis for the value of a flight's key and its remaining life.
 func (c *Cache[K, V]) fetch(f *flights.Flight[K, V]) reply[V] {
-	ctx, cancel := c.store.background()
-	defer cancel()
+	ctx := c.store.background()
 	redisKey := c.prefix + keyText(f.Key())
 	sent := c.store.clock.Exact()
 	c.counters.fills.Add(1)
@@ -188,7 +187,7 @@ func (c *Cache[K, V]) appendRead(to []rueidis.Completed, redisKey string) []ruei
 // value's remaining life. sent is when they were asked for: the local life
 // counts from there.
 func (c *Cache[K, V]) decode(value, pttl rueidis.RedisResult, sent int64) (r reply[V], ttl time.Duration) {
-	data, err := value.AsBytes()
+	data, err := value.ToString()
 	if rueidis.IsRedisNil(err) {
 		return c.missing(sent, false), 0
 	}
@@ -236,14 +235,17 @@ func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
 // copy of them: a load that finds them may replace just these.
 type undecodable struct {
 	err  error
-	data []byte
+	data string
 }
 
 func (e *undecodable) Error() string { return e.err.Error() }
 func (e *undecodable) Unwrap() error { return e.err }
 
 // decodeValue calls the codec. Whatever goes wrong in it is an error.
-func (c *Cache[K, V]) decodeValue(data []byte) (v V, err error) {
+func (c *Cache[K, V]) decodeValue(data string) (v V, err error) {
+	if c.text != nil {
+		return c.text.DecodeText(data), nil
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: Decode: %w", ErrPanic, &flights.PanicError{Value: p, Stack: debug.Stack()})
@@ -253,10 +255,10 @@ func (c *Cache[K, V]) decodeValue(data []byte) (v V, err error) {
 				err = fmt.Errorf("%w: %w", ErrDecode, err)
 			}
 			var zero V
-			v, err = zero, &undecodable{err: err, data: bytes.Clone(data)}
+			v, err = zero, &undecodable{err: err, data: data}
 		}
 	}()
-	return c.codec.Decode(data)
+	return c.codec.Decode(unsafe.Slice(unsafe.StringData(data), len(data))) // which does not change it
 }
 
 // maxBatch bounds the keys of one pipeline, so that no other command has to
@@ -348,8 +350,7 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, keys []K, found map[K]V) (er
 
 // fetchAll is fetch for several flights in one pipeline. It ends each.
 func (c *Cache[K, V]) fetchAll(fs []*flights.Flight[K, V]) {
-	ctx, cancel := c.store.background()
-	defer cancel()
+	ctx := c.store.background()
 	keys := make([]string, len(fs))
 	for i, f := range fs {
 		keys[i] = c.prefix + keyText(f.Key())

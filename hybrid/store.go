@@ -56,7 +56,8 @@ type StoreOptions struct {
 	StartCut bool
 
 	// Timeout bounds each command whose context has no nearer end, and each
-	// attempt to connect. Default 3 s; at least 1 ms.
+	// attempt to connect. Default 3 s; at least 1 ms. Where the context has no end
+	// at all, the command may have up to 1/16 more.
 	Timeout time.Duration
 
 	// Logger gets a line when invalidation is cut and one when it is back.
@@ -88,6 +89,8 @@ type Store struct {
 	id           string        // tells this Store's load tokens from others'
 	tokens       atomic.Uint64 // number of load tokens
 	logger       *zap.Logger   // or nil
+
+	endless, own timeouts // of what a caller without an end asks for, and of what hangs on ctx
 
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
@@ -274,17 +277,17 @@ func (s *Store) ready(ctx context.Context) error {
 
 // bound gives ctx the Store's timeout, unless it ends sooner by itself.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() == nil {
+		return s.endless.context(), noCancel
+	}
 	if d, ok := ctx.Deadline(); ok && time.Until(d) <= s.timeout {
-		return ctx, func() {}
+		return ctx, noCancel
 	}
 	return context.WithTimeoutCause(ctx, s.timeout, errTimeout)
 }
 
-// errTimeout is why a context ended that the Store bounds.
-var errTimeout = errors.New("the Store's Timeout")
+func noCancel() {}
 
 // background returns the context of what several may wait for: it hangs on no
 // caller's.
-func (s *Store) background() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(s.ctx, s.timeout, errTimeout)
-}
+func (s *Store) background() context.Context { return s.own.context() }

@@ -54,24 +54,29 @@ func TestH3_TrackingKeepsItsOwnWriteAndHearsTheNext(t *testing.T) {
 }
 
 // H3: the foreign write comes while the own one is under way, at each place
-// where it can.
+// where it can, whether the writer had an entry, which spares it the EXISTS, or not.
 func TestH3_TrackingWriteOvertakenByAForeignOneIsNotKept(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
 	a := join(t, s, invalidate.Tracking)
-	for _, place := range []string{beforeWriteSend, afterWriteReply} {
-		a.set(t, "k", "before")
-		g := newGate(a, place, "k")
-		wait := async(func() { a.set(t, "k", "mine") })
-		<-g.reached
-		redistest.Do(t, admin, "SET", "n:k", "foreign")
-		fence(t, a.store)
-		close(g.open)
-		wait()
-		if v := a.local("k"); v != "" && v != stored(t, admin, "k") {
-			t.Errorf("%s: the writer holds %q, Redis %q", place, v, stored(t, admin, "k"))
+	for _, held := range []bool{true, false} {
+		for _, place := range []string{beforeWriteSend, afterWriteReply} {
+			a.set(t, "k", "before")
+			if !held {
+				a.tier.Delete("k")
+			}
+			g := newGate(a, place, "k")
+			wait := async(func() { a.set(t, "k", "mine") })
+			<-g.reached
+			redistest.Do(t, admin, "SET", "n:k", "foreign")
+			fence(t, a.store)
+			close(g.open)
+			wait()
+			if v := a.local("k"); v != "" && v != stored(t, admin, "k") {
+				t.Errorf("%s, held %t: the writer holds %q, Redis %q", place, held, v, stored(t, admin, "k"))
+			}
+			a.want(t, "k", stored(t, admin, "k"))
 		}
-		a.want(t, "k", stored(t, admin, "k"))
 	}
 }
 

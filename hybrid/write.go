@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,9 +78,8 @@ func (c *Cache[K, V]) set(ctx context.Context, op string, key K, v V, ttl time.D
 	if err != nil {
 		return c.fail(op, key, err)
 	}
-	errs := c.write(ctx, []*change[K, V]{p})
-	if errs[0] != nil {
-		return c.fail(op, key, errs[0])
+	if c.write(ctx, []*change[K, V]{p}); p.err != nil {
+		return c.fail(op, key, p.err)
 	}
 	return nil
 }
@@ -90,6 +90,7 @@ type change[K Key, V any] struct {
 	text     string // of the key
 	commands []rueidis.Completed
 	space    [2]rueidis.Completed // for commands
+	line     [5]rueidis.Completed // for those and what is read around them
 	size     int
 	keep     bool          // value enters the tier
 	value    V             // if keep
@@ -97,6 +98,7 @@ type change[K Key, V any] struct {
 	data     string        // with Tracking and keep: value's bytes, which have to be read back
 
 	flight *flights.Write[K, V]
+	err    error // how it ended
 }
 
 func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], error) {
@@ -130,18 +132,26 @@ func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], erro
 
 // bytes returns what is stored of v under redisKey.
 func (c *Cache[K, V]) bytes(redisKey string, v V) (string, error) {
-	data, err := c.codec.Append(nil, v)
+	var data string
+	if c.text != nil {
+		data = c.text.EncodeText(v)
+	} else {
+		b, err := c.codec.Append(nil, v)
+		if err != nil && !errors.Is(err, ErrEncode) {
+			err = fmt.Errorf("%w: %w", ErrEncode, err)
+		}
+		if err != nil {
+			return "", err
+		}
+		data = rueidis.BinaryString(b)
+	}
 	switch {
-	case err != nil && errors.Is(err, ErrEncode):
-		return "", err
-	case err != nil:
-		return "", fmt.Errorf("%w: %w", ErrEncode, err)
 	case len(data) > maxValue:
 		return "", fmt.Errorf("%w: the value has %d bytes", ErrTooLarge, len(data))
 	case len(redisKey) > maxValue:
 		return "", fmt.Errorf("%w: the key has %d bytes", ErrTooLarge, len(redisKey))
 	}
-	return rueidis.BinaryString(data), nil
+	return data, nil
 }
 
 // SetMany stores the values of m as Set does, in batches of at most 256 keys.
@@ -207,17 +217,13 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 		}
 		batch := changes[:n]
 		changes = changes[n:]
-		var batchErrs []error
-		if err := c.store.ready(ctx); err == nil {
-			batchErrs = c.write(ctx, batch)
-		} else {
-			for range batch {
-				batchErrs = append(batchErrs, err)
-			}
+		err := c.store.ready(ctx)
+		if err == nil {
+			c.write(ctx, batch)
 		}
-		for i, err := range batchErrs {
-			if err != nil {
-				errs = append(errs, c.fail(op, batch[i].key, err))
+		for _, p := range batch {
+			if err := cmp.Or(err, p.err); err != nil {
+				errs = append(errs, c.fail(op, p.key, err))
 			}
 		}
 	}
@@ -225,8 +231,8 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 }
 
 // write sends changes with their announcement as one step and ends their
-// flights. It returns an error, or nil, for each.
-func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []error {
+// flights. It sets the error of each.
+func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
 	var nonce uint64
 	var messages []string
 	if c.channel != "" {
@@ -236,19 +242,18 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 		}
 		nonce, messages = c.announcement(texts)
 	}
-	errs := make([]error, len(changes))
 	for i, p := range changes {
 		p.flight = c.flights.BeginWrite(p.key, nonceOf(nonce, i), nil)
-		errs[i] = ErrOutcomeUnknown // should anything below panic
+		p.err = ErrOutcomeUnknown // should anything below panic
 	}
 	var sent int64
 	defer func() {
-		for i, p := range changes {
+		for _, p := range changes {
 			r := reply[V]{Value: p.value, Size: p.size, Born: sent}
-			if p.keep && errs[i] == nil {
+			if p.keep && p.err == nil {
 				r.Deadline, r.Keep = c.deadline(sent, p.ttl)
 			}
-			c.flights.EndWrite(p.flight, errs[i] == nil, r)
+			c.flights.EndWrite(p.flight, p.err == nil, r)
 		}
 	}()
 	c.store.at(beforeWriteSend, c.prefix, changes[0].text)
@@ -256,7 +261,8 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
 	// A write that is kept in Tracking is [EXISTS][SET][GET][PTTL]. The EXISTS has
-	// Redis track the key, so that the SET itself pushes. If the GET behind that
+	// Redis track the key, so that the SET itself pushes; where the tier had an entry,
+	// Redis tracks the key already, or has pushed since. If the GET behind that
 	// push returns what was written, and no second push came before it, then nobody
 	// else has written meanwhile, and whoever does from now on is heard. Who has
 	// shortened the key's life between SET and GET was not: hence the PTTL.
@@ -264,10 +270,10 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	// Model: tracking, own write without EXISTS
 	// Model: tracking, own write, GET's value not compared, its own enters
 	// Model: tracking, lives: an own write reckons with the life it wrote
-	s := step{all: make([]rueidis.Completed, 0, 5*len(changes)), messages: messages}
+	s := step{all: changes[0].line[:0], messages: messages}
 	readBack := func(p *change[K, V]) bool { return p.keep && c.store.mode == invalidate.Tracking }
 	for _, p := range changes {
-		if readBack(p) {
+		if readBack(p) && !p.flight.Held() {
 			s.all = append(s.all, c.data.B().Exists().Key(c.prefix+p.text).Build())
 		}
 	}
@@ -284,11 +290,11 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 	sent = c.store.clock.Exact()
 	replies, after, err := c.transact(ctx, s)
 	c.store.at(afterWriteReply, c.prefix, changes[0].text)
-	for i, p := range changes {
-		errs[i] = err
+	for _, p := range changes {
+		p.err = err
 		for range p.commands {
-			if err == nil && errs[i] == nil {
-				errs[i] = writeError(replies[0].Error())
+			if err == nil && p.err == nil {
+				p.err = writeError(replies[0].Error())
 				replies = replies[1:]
 			}
 		}
@@ -301,7 +307,6 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) []erro
 		}
 	}
 	c.counters.writes.Add(uint64(len(changes)))
-	return errs
 }
 
 // nonceOf is the i-th nonce after base, and none where there is no base.

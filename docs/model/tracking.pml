@@ -4,8 +4,9 @@
  * come back in `out`, in order. The connection's reader hands a reply over; the flight's end is a step of its own, later.
  * Redis pushes a change of the key iff it is tracked, and tracks it no more; EXISTS and GET track. Other programs write
  * at Redis, between any two commands, without telling anybody.
- * A fill is [GET][PTTL]. An own write is [EXISTS][SET][GET][PTTL], and what it wrote enters the tier iff GET returned it, at
- * most one push and no flush was handled since it began, and nothing doomed it. The rest are the rules of internal/flights.
+ * A fill is [GET][PTTL]. An own write is [EXISTS][SET][GET][PTTL], without EXISTS if the tier had an entry when it began, and
+ * what it wrote enters the tier iff GET returned it, at most one push and no flush was handled since it began, and nothing
+ * doomed it. The rest are the rules of internal/flights.
  * A value is the number of the write that made it. A key's life is a number too: 1 short, 2 that of a write, 3 longer.
  *
  * Sizes: NRD reads that may open a fill 2, NW own writes 2, NF writes by others 1, CUTS 0.
@@ -22,7 +23,7 @@
  *   NO_PUSH_CHECK    a fill enters whatever was pushed
  *   UNTRACKED        fills by a command that does not track
  *   PTTL_FIRST       a fill asks for the life before it asks for the value
- *   NO_EXISTS        an own write is [SET][GET]
+ *   NO_EXISTS        an own write is [SET][GET], whether there was an entry or not
  *   UNTRACKED_GET    its GET does not track
  *   NO_EQUAL         its GET's value is not compared, and enters
  *   OWN_VALUE        its GET's value is not compared, and the written one enters
@@ -80,7 +81,7 @@ bit  event, shorter, longer;
 byte entry, entryLife, sent, next, rbegun, wbegun, promised, cuts = CUTS;
 bit  live = 1, broken;
 bit  attached[NRD], asked[NRD], issued[NRD], got[NRD]; byte floor[NRD], value[NRD], lifeOf[NRD];
-bit  open[NW], doomed[NW], wissued[NW], wgot[NW], failed[NW];
+bit  open[NW], held[NW], doomed[NW], wissued[NW], wgot[NW], failed[NW];
 byte pushes[NW], wrote[NW], wvalue[NW], wlife[NW];
 
 /* --- Redis --- */
@@ -251,7 +252,7 @@ inline issue(i) {
   command!SET,i
 #else
 #ifndef NO_EXISTS
-  command!EXISTS,i;
+  if :: !held[i] -> command!EXISTS,i :: else fi;
 #endif
   command!SET,i; command!CHECK,i;
 #ifndef NO_LIFE
@@ -266,6 +267,7 @@ inline close(i) {
 proctype Write(byte i) {
   byte v, k; bit b;
   atomic { wbegun == i -> wbegun++;                      /* BEGIN WRITE */
+    held[i] = entry != 0;
 #ifndef NO_DELETE_BEGIN
     entry = 0; entryLife = 0;
 #endif

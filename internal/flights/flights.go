@@ -123,10 +123,15 @@ func (f *Flight[K, V]) Wait(ctx context.Context) Reply[V] {
 type Write[K comparable, V any] struct {
 	key    K
 	nonce  uint64
+	held   bool // the tier had an entry when it began
 	doomed bool // nothing of it enters the tier. Guarded by the key's shard.
 	pushes int  // of the key since it began. Guarded likewise.
 	load   *Flight[K, V]
 }
+
+// Held reports whether the tier had an entry of the key when the write began. In
+// Tracking, Redis then tracks the key, or has told of a change that will be handled.
+func (w *Write[K, V]) Held() bool { return w.held }
 
 // lane is where flights of one key queue up: one sent, one waiting.
 type lane[K comparable, V any] struct{ sent, next *Flight[K, V] }
@@ -177,6 +182,7 @@ type shard[K comparable, V any] struct {
 	clearing int        // clears under way
 	closed   bool
 	keys     map[K]*keyState[K, V]
+	spare    *keyState[K, V] // one that is in no map, to be used next; or nil
 	nonces   map[uint64]echo
 	_        [64]byte // shards are locked by different cores
 }
@@ -229,7 +235,9 @@ func (t *Table[K, V]) shard(key K) *shard[K, V] {
 func (s *shard[K, V]) state(key K) *keyState[K, V] {
 	ks := s.keys[key]
 	if ks == nil {
-		ks = new(keyState[K, V])
+		if ks, s.spare = s.spare, nil; ks == nil {
+			ks = new(keyState[K, V])
+		}
 		ks.writes = ks.first[:0]
 		s.keys[key] = ks
 	}
@@ -242,6 +250,8 @@ func (s *shard[K, V]) state(key K) *keyState[K, V] {
 func (s *shard[K, V]) release(key K, ks *keyState[K, V]) {
 	if ks.fills.sent == nil && ks.loads.sent == nil && len(ks.writes) == 0 {
 		delete(s.keys, key)
+		*ks = keyState[K, V]{}
+		s.spare = ks
 	}
 }
 
@@ -482,10 +492,8 @@ func (t *Table[K, V]) insert(key K, r Reply[V]) {
 }
 
 // REQUIRES: the key's shard locked.
-func (t *Table[K, V]) remove(key K) {
-	if t.tier != nil {
-		t.tier.Delete(key)
-	}
+func (t *Table[K, V]) remove(key K) (held bool) {
+	return t.tier != nil && t.tier.Delete(key) != nil
 }
 
 // forget has what was set aside of key served no more.
@@ -509,7 +517,7 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Model: pubsub, a write's beginning leaves the entry
-	t.remove(key) // now: else it would be served while the reply is outstanding
+	w.held = t.remove(key) // now: else it would be served while the reply is outstanding
 	t.forget(key)
 	ks := s.state(key)
 	ks.fills.detach() // Model: pubsub, a write's beginning does not detach the fill

@@ -443,3 +443,24 @@ func TestTableWithoutATierKeepsNothing(t *testing.T) {
 		t.Error("something was kept")
 	}
 }
+
+func TestWriteTellsWhetherTheTierHadAnEntry(t *testing.T) {
+	b := newBench(t)
+	w := b.BeginWrite(k, 0, nil)
+	if w.Held() {
+		t.Error("an empty tier had an entry")
+	}
+	b.EndWrite(w, true, value(1))
+	first, second := b.BeginWrite(k, 0, nil), b.BeginWrite(k, 0, nil)
+	if !first.Held() || second.Held() {
+		t.Errorf("the first of two writes took the entry out: got %t, %t", first.Held(), second.Held())
+	}
+	b.EndWrite(first, true, value(2))
+	b.EndWrite(second, true, value(3))
+	b.Push(k)
+	w = b.BeginWrite(k, 0, nil)
+	if w.Held() {
+		t.Error("a push left the entry")
+	}
+	b.EndWrite(w, false, Reply[int]{})
+}

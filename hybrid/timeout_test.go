@@ -1,0 +1,41 @@
+package hybrid
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTimeoutsAreSharedAndNeverShorter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancel(context.Background())
+		const timeout = 1600 * time.Millisecond
+		b := &timeouts{parent: parent, timeout: timeout}
+		contexts := map[context.Context]bool{}
+		for range 200 {
+			begin, ctx := time.Now(), b.context()
+			contexts[ctx] = true
+			end, ok := ctx.Deadline()
+			if life := end.Sub(begin); !ok || life < timeout || life > timeout+timeout/boundShare {
+				t.Fatalf("a context lives for %v", life)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := len(contexts); n != 20 {
+			t.Errorf("%d contexts in 2 s, want 20", n)
+		}
+		ctx := b.context()
+		time.Sleep(timeout + timeout/boundShare)
+		synctest.Wait()
+		if err := context.Cause(ctx); !errors.Is(err, errTimeout) {
+			t.Errorf("it ended by %v", err)
+		}
+		ctx = b.context()
+		cancel()
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			t.Errorf("its parent's end: %v", ctx.Err())
+		}
+	})
+}
