@@ -96,7 +96,7 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, foun
 		if v, err = change(old, found); err != nil {
 			return v, err
 		}
-		data, err := c.bytes(redisKey, v)
+		data, err := c.bytes(redisKey, v, nil)
 		if err != nil {
 			return v, err
 		}
@@ -236,7 +236,7 @@ func decimal[V Integer](v V) string {
 // Errors: those of Set.
 func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, v V) (bool, error) {
 	redisKey := c.prefix + keyText(key)
-	data, err := c.bytes(redisKey, v)
+	data, err := c.bytes(redisKey, v, nil)
 	if err != nil {
 		return false, c.fail("setifabsent", key, err)
 	}

@@ -177,7 +177,7 @@ func (c *Cache[K, V]) writeBack(f *flights.Flight[K, V], redisKey, token string,
 	} else if seen != nil {
 		return nil, seen // there is no token
 	}
-	data, err := c.bytes(redisKey, v)
+	data, err := c.bytes(redisKey, v, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -96,6 +97,7 @@ type change[K Key, V any] struct {
 	value    V             // if keep
 	ttl      time.Duration // of value
 	data     string        // with Tracking and keep: value's bytes, which have to be read back
+	buffer   *[]byte       // that holds them, from buffers; nil: none
 
 	flight *flights.Write[K, V]
 	err    error // how it ended
@@ -104,7 +106,10 @@ type change[K Key, V any] struct {
 func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], error) {
 	p := &change[K, V]{key: key, text: keyText(key), keep: c.tier != nil, ttl: ttl}
 	redisKey := c.prefix + p.text
-	data, err := c.bytes(redisKey, v)
+	if c.text == nil {
+		p.buffer = buffers.Get().(*[]byte)
+	}
+	data, err := c.bytes(redisKey, v, p.buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -130,13 +135,27 @@ func (c *Cache[K, V]) encode(key K, v V, ttl time.Duration) (*change[K, V], erro
 	return p, nil
 }
 
-// bytes returns what is stored of v under redisKey.
-func (c *Cache[K, V]) bytes(redisKey string, v V) (string, error) {
+// buffers are what values are encoded into.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled is the size of the largest buffer that is kept for others.
+const maxPooled = 64 << 10
+
+// bytes returns what is stored of v under redisKey, in buffer if that is not nil:
+// then it is good until the buffer is used again.
+func (c *Cache[K, V]) bytes(redisKey string, v V, buffer *[]byte) (string, error) {
 	var data string
 	if c.text != nil {
 		data = c.text.EncodeText(v)
 	} else {
-		b, err := c.codec.Append(nil, v)
+		var b []byte
+		if buffer != nil {
+			b = (*buffer)[:0]
+		}
+		b, err := c.codec.Append(b, v)
+		if buffer != nil {
+			*buffer = b
+		}
 		if err != nil && !errors.Is(err, ErrEncode) {
 			err = fmt.Errorf("%w: %w", ErrEncode, err)
 		}
@@ -254,6 +273,10 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
 				r.Deadline, r.Keep = c.deadline(sent, p.ttl)
 			}
 			c.flights.EndWrite(p.flight, p.err == nil, r)
+			if p.err == nil && p.buffer != nil && cap(*p.buffer) <= maxPooled { // else a connection's writer may still read it
+				buffers.Put(p.buffer)
+				p.buffer = nil
+			}
 		}
 	}()
 	c.store.at(beforeWriteSend, c.prefix, changes[0].text)
