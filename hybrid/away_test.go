@@ -76,20 +76,20 @@ func breakerLetsOneTry(t *testing.T) {
 	lost := errors.New("lost")
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	enter := func() (uint64, bool) {
-		broken, err := b.enter()
+	enter := func() (pass, bool) {
+		p, err := b.enter()
 		if err != nil && (!errors.Is(err, ErrCut) || !errors.Is(err, lost)) {
 			t.Fatalf("open, and got %v", err)
 		}
-		return broken, err == nil
+		return p, err == nil
 	}
 	try := func(ctx context.Context, err error) {
 		t.Helper()
-		broken, ok := enter()
+		p, ok := enter()
 		if !ok {
 			t.Fatal("it is open")
 		}
-		b.leave(ctx, broken, err)
+		b.leave(ctx, p, err)
 	}
 	for range 10 * breakAfter {
 		try(ended, context.Canceled) // the caller left
@@ -104,18 +104,26 @@ func breakerLetsOneTry(t *testing.T) {
 	if _, ok := enter(); ok {
 		t.Fatal("so many have failed, and another may go")
 	}
-	free := func() bool { _, ok := enter(); return ok }
+	var trial pass
+	free := func() (ok bool) { trial, ok = enter(); return ok }
 	eventually(t, "one may try", free)
+	second := func() bool { _, ok := enter(); return ok }
 	time.Sleep(2 * minBreakPause)
-	if free() {
+	if second() {
 		t.Error("a second one may try beside it")
 	}
-	b.leave(ctx, b.broken.Load(), lost)
-	if free() {
+	b.leave(ended, at, context.Canceled) // one that began before the breaker opened
+	if second() {
+		t.Error("a second one may try, since another has ended")
+	}
+	b.leave(ctx, trial, lost)
+	if second() {
 		t.Error("one has failed again, and another may go at once")
 	}
 	eventually(t, "one may try", free)
-	b.leave(ctx, b.broken.Load(), nil)
+	b.leave(ended, trial, context.Canceled) // says nothing
+	eventually(t, "another may try", free)
+	b.leave(ctx, trial, nil)
 	for range 3 {
 		try(ctx, nil)
 	}

@@ -27,7 +27,13 @@ type breaker struct {
 	until    time.Time  // open until then; zero: closed
 	pause    time.Duration
 	cause    error
-	trying   bool // one is under way although it is open
+	trying   bool // one is under way although it is open: its pass says so
+}
+
+// A pass is what an operation entered with.
+type pass struct {
+	broken uint64 // connections that had broken
+	trial  bool   // the breaker was open
 }
 
 const (
@@ -36,37 +42,38 @@ const (
 	maxBreakPause = time.Second
 )
 
-// enter says whether an operation may be sent; if so, leave has to follow, with
-// what enter returned.
-func (b *breaker) enter() (broken uint64, err error) {
-	broken = b.broken.Load()
+// enter says whether an operation may be sent; if so, leave has to follow.
+func (b *breaker) enter() (p pass, err error) {
+	p.broken = b.broken.Load()
 	if !b.failing.Load() {
-		return broken, nil
+		return p, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.failures < breakAfter:
 	case b.trying || time.Now().Before(b.until):
-		return broken, fmt.Errorf("%w; the last of %d attempts: %w", ErrCut, b.failures, b.cause)
+		return p, fmt.Errorf("%w; the last of %d attempts: %w", ErrCut, b.failures, b.cause)
 	default:
-		b.trying = true
+		b.trying, p.trial = true, true
 	}
-	return broken, nil
+	return p, nil
 }
 
 // leave tells how an operation under ctx, the caller's own, ended.
-func (b *breaker) leave(ctx context.Context, broken uint64, err error) {
+func (b *breaker) leave(ctx context.Context, p pass, err error) {
 	own := ctx.Err() != nil && context.Cause(ctx) != errTimeout
 	silent := noAnswer(err) && !own
-	if !silent && !b.failing.Load() {
+	if !silent && !p.trial && !b.failing.Load() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.trying = false
+	if p.trial {
+		b.trying = false
+	}
 	switch {
-	case silent && !errors.Is(err, context.DeadlineExceeded) && broken != b.broken.Load():
+	case silent && !errors.Is(err, context.DeadlineExceeded) && p.broken != b.broken.Load():
 		// The connection on which it hung was counted already.
 	case silent:
 		if !errors.Is(err, context.DeadlineExceeded) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	randv2 "math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,7 +188,7 @@ func (s *Store) keepConnecting(o StoreOptions) {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(pause/2 + randv2.N(pause)): // a fleet that starts at once does not dial at once
 		}
 		c, err := s.connect(s.ctx, o)
 		s.mu.Lock()

@@ -164,7 +164,7 @@ func (s *Store) ask1(ctx context.Context, client rueidis.Client, command func() 
 
 // tell sends commands once.
 func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
-	broken, err := s.breaker.enter()
+	pass, err := s.breaker.enter()
 	if err != nil {
 		return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
 	}
@@ -174,18 +174,18 @@ func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []ruei
 	} else {
 		results = client.DoMulti(ctx, commands...)
 	}
-	s.breaker.leave(ctx, broken, results[len(results)-1].Error()) // behind one without an answer none has one
+	s.breaker.leave(ctx, pass, results[len(results)-1].Error()) // behind one without an answer none has one
 	return results
 }
 
 // run runs a script once.
 func (s *Store) run(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
-	broken, err := s.breaker.enter()
+	pass, err := s.breaker.enter()
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
 	r := script.Exec(ctx, client, keys, args)
-	s.breaker.leave(ctx, broken, r.Error())
+	s.breaker.leave(ctx, pass, r.Error())
 	return r
 }
 
