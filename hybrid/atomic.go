@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,11 +64,14 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, change func(old V, foun
 		var zero V
 		return zero, c.fail("update", key, err)
 	}
+	if err := c.confirm(ctx); err != nil {
+		return v, c.fail("update", key, err)
+	}
 	return v, nil
 }
 
 func (c *Cache[K, V]) update(ctx context.Context, key K, change func(old V, found bool) (V, error)) (v V, err error) {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return v, err
 	}
 	limit, cancel := c.store.bound(ctx)
@@ -174,6 +178,9 @@ func Incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 	if err != nil {
 		return 0, c.fail("incr", key, err)
 	}
+	if err := c.confirm(ctx); err != nil {
+		return sum, c.fail("incr", key, err)
+	}
 	return sum, nil
 }
 
@@ -244,8 +251,13 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, v V) (bool, error)
 	if err == nil {
 		var a []rueidis.RedisMessage
 		if a, err = m.ToArray(); err == nil && len(a) > 0 {
-			done, err := a[0].AsInt64()
-			return done == 1 && err == nil, nil
+			if n, err := a[0].AsInt64(); err != nil || n != 1 {
+				return false, nil
+			}
+			if err := c.confirm(ctx); err != nil {
+				return true, c.fail("setifabsent", key, err)
+			}
+			return true, nil
 		}
 	}
 	if errors.Is(err, ErrDecode) { // what is there is no string, but there
@@ -279,7 +291,7 @@ func (c *Cache[K, V]) GetAndDelete(ctx context.Context, key K) (v V, err error) 
 	if err == nil {
 		v, err = c.decodeValue(data)
 	}
-	if err != nil {
+	if err = cmp.Or(err, c.confirm(ctx)); err != nil {
 		return v, c.fail("getanddelete", key, err)
 	}
 	return v, nil

@@ -112,6 +112,7 @@ const NoTTL time.Duration = -1
 type Cache[K Key, V any] struct {
 	*shared[K, V]
 	fresh bool // reads go past the local tier
+	acked bool // writes are confirmed by all
 
 	// plain is the tier, for Get's short way: nil where a hit takes more than to
 	// return what is there.
@@ -121,7 +122,11 @@ type Cache[K Key, V any] struct {
 // Fresh returns a view of the cache whose reads ask Redis for what it holds
 // after they began, and leave that in the local tier. Everything else is the
 // same, and shared.
-func (c *Cache[K, V]) Fresh() *Cache[K, V] { return &Cache[K, V]{shared: c.shared, fresh: true} }
+func (c *Cache[K, V]) Fresh() *Cache[K, V] {
+	view := *c
+	view.fresh, view.plain = true, nil
+	return &view
+}
 
 // shared is what all views of a cache have in common.
 type shared[K Key, V any] struct {

@@ -3,9 +3,11 @@ package hybrid
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	randv2 "math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,7 +96,12 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 	}
 	connections, hangUp := context.WithCancel(context.Background())
 	c.hangUp = hangUp
-	data.DialCtxFn = dial.Until(connections, o.Client)
+	until := dial.Until(connections, o.Client)
+	data.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		conn, err := until(ctx, addr, d, t)
+		s.dialed.Store(clock.Now())
+		return conn, err
+	}
 	connected := context.AfterFunc(ctx, hangUp) // from then on they end by close alone
 	err = s.dial(ctx, &c, data, o)
 	if !connected() && err == nil {
@@ -127,7 +134,7 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 	}
 	stream, err := invalidate.Open(ctx, invalidate.Config{
 		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Lease: s.lease,
-		Announces: s.announces, Logger: o.Logger,
+		Announces: s.announces, Dialed: &s.dialed, Logger: o.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("listen for invalidations at %s, mode %v: %w", at, s.mode, redisError(err))

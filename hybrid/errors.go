@@ -48,6 +48,11 @@ var (
 	// yet. No local tier keeps anything of it.
 	ErrOutcomeUnknown = errors.New("the outcome of the write is unknown")
 
+	// ErrUnconfirmed: a write of an Acked view was done, and it is not known that
+	// every process has heard of it. The text, and invalidate.Unconfirmed by
+	// errors.As, say which and why.
+	ErrUnconfirmed = errors.New("not confirmed")
+
 	// ErrPermission: Redis refused the user or its password, or the user may
 	// not run the command, or not on this key or channel.
 	ErrPermission = errors.New("not permitted")

@@ -65,14 +65,18 @@ func (c *Cache[K, V]) Count(ctx context.Context) (n int, err error) {
 //
 // Errors: those of Keys, and ErrOutcomeUnknown for the last step.
 func (c *Cache[K, V]) Clear(ctx context.Context) error {
-	if err := c.clear(ctx); err != nil {
+	err := c.clear(ctx)
+	if err == nil {
+		err = c.confirm(ctx)
+	}
+	if err != nil {
 		return &Error{Op: "clear", Name: c.name, Err: redisError(err)}
 	}
 	return nil
 }
 
 func (c *Cache[K, V]) clear(ctx context.Context) error {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return err
 	}
 	c.flights.BeginClear()

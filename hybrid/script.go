@@ -96,7 +96,7 @@ func (c *Cache[K, V]) script(ctx context.Context, key K, script *rueidis.Lua, re
 // or nil.
 func (c *Cache[K, V]) scriptKeeping(ctx context.Context, key K, load *flights.Flight[K, V], script *rueidis.Lua, redisKey string, args []string,
 	end func(r rueidis.RedisResult, sent int64) (reply[V], error)) (err error) {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return err
 	}
 	nonce, messages := c.announcement([]string{keyText(key)})

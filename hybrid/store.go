@@ -83,6 +83,7 @@ type Store struct {
 	breaker      breaker
 	serveStale   time.Duration
 	maxStaleness time.Duration
+	dialed       atomic.Int64  // when the newest connection was made that may carry writes
 	lease        *atomic.Int64 // until when local tiers may serve; nil without MaxStaleness
 	clock        *clock.Coarse
 	opened       time.Time

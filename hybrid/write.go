@@ -72,14 +72,17 @@ func px(life time.Duration) string {
 }
 
 func (c *Cache[K, V]) set(ctx context.Context, op string, key K, v V, ttl time.Duration) error {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return c.fail(op, key, err)
 	}
 	p, err := c.encode(key, v, ttl)
 	if err != nil {
 		return c.fail(op, key, err)
 	}
-	if c.write(ctx, []*change[K, V]{p}); p.err != nil {
+	if c.write(ctx, []*change[K, V]{p}); p.err == nil {
+		p.err = c.confirm(ctx)
+	}
+	if p.err != nil {
 		return c.fail(op, key, p.err)
 	}
 	return nil
@@ -179,7 +182,7 @@ func (c *Cache[K, V]) bytes(redisKey string, v V, buffer *[]byte) (string, error
 // Errors: those of Set for single keys, joined, each with its key; what was
 // not named was stored.
 func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return c.failAll("setmany", maps.Keys(m), err)
 	}
 	var errs []error
@@ -201,7 +204,7 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 //
 // Errors: those of Set for single keys, joined, each with its key.
 func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
-	if err := c.store.ready(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return c.failAll("delete", slices.Values(keys), err)
 	}
 	changes := make([]*change[K, V], 0, len(keys))
@@ -228,6 +231,13 @@ func (c *Cache[K, V]) failAll(op string, keys iter.Seq[K], err error) error {
 // writeAll writes changes in batches and returns an error for each that failed.
 func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change[K, V]) (errs []error) {
 	const maxBytes = 1 << 20 // of values in a batch
+	defer func(n int) {
+		if len(errs) < n {
+			if err := c.confirm(ctx); err != nil {
+				errs = append(errs, &Error{Op: op, Name: c.name, Err: err})
+			}
+		}
+	}(len(changes))
 	for len(changes) > 0 {
 		n, size := 0, 0
 		for n < len(changes) && n < maxBatch && (n == 0 || size+changes[n].size <= maxBytes) {
@@ -418,6 +428,9 @@ func (c *Cache[K, V]) Touch(ctx context.Context, key K, ttl time.Duration) error
 	}
 	if n, err := done.AsInt64(); err != nil || n == 0 {
 		return ErrNotFound
+	}
+	if err := c.confirm(ctx); err != nil {
+		return c.fail("touch", key, err)
 	}
 	return nil
 }

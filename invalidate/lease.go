@@ -28,5 +28,6 @@ func (l *lease) grant(sent int64) {
 // third of it, and a round trip has to fit in as well.
 const MinStaleness = 30 * time.Millisecond
 
-// MaxMaxStaleness is the longest lease.
-const MaxMaxStaleness = membership / 2
+// MaxMaxStaleness is the longest lease. An acknowledged write waits so long where a
+// failover may have lost who listens.
+const MaxMaxStaleness = 10 * time.Second

@@ -15,7 +15,7 @@ import (
 
 // membership is how long a process counts as a member of its caches without a
 // probe. It is part of the protocol, and longer than any lease.
-const membership = 60 * time.Second
+const membership = 30 * time.Second
 
 const membersPrefix = "flipcache#members:"
 
@@ -37,19 +37,58 @@ return 1
 `)
 
 // register renews this process's membership in its caches, and publishes
-// message on channel, if there is one, in the same step.
-func (s *Stream) register(client rueidis.Client, channel, message string) error {
-	keys := []string{fmt.Sprintf("flipcache#process:%x", s.sender)}
+// message on channel, if there is one, in the same step. No tier serves before its
+// process is a member; but one without a lease may lack the rights for it.
+func (s *Stream) register(channel, message string) error {
+	keys := []string{processKey(s.sender)}
+	var topics []*topic
 	s.mu.Lock()
-	for name := range s.topics {
-		keys = append(keys, membersPrefix+name)
+	for name, t := range s.topics {
+		keys, topics = append(keys, membersPrefix+name), append(topics, t)
 	}
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 	defer cancel()
-	return registerScript.Exec(ctx, client, keys,
-		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
+	client := s.ear.commands()
+	var err error
+	if !s.unlisted.Load() {
+		err = registerScript.Exec(ctx, client, keys,
+			[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
+		if s.lease.max == 0 && refused(err) {
+			s.unlisted.Store(true)
+		}
+	}
+	switch {
+	case !s.unlisted.Load():
+	case channel == "":
+		err = client.Do(ctx, client.B().Ping().Build()).Error()
+	default:
+		err = client.Do(ctx, client.B().Publish().Channel(channel).Message(message).Build()).Error()
+	}
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, t := range topics {
+			t.member = true
+		}
+	}
+	return err
 }
+
+// leave ends this process's membership, when its tiers serve no more: nobody has to
+// wait for it then. Where that fails, it ends by itself.
+func (s *Stream) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), min(time.Second, s.cfg.Timeout))
+	defer cancel()
+	client := s.ear.commands()
+	commands := []rueidis.Completed{client.B().Del().Key(processKey(s.sender)).Build()}
+	for name := range s.topics { // nobody joins any more
+		commands = append(commands, client.B().Zrem().Key(membersPrefix+name).Member(s.member()).Build())
+	}
+	client.DoMulti(ctx, commands...)
+}
+
+func processKey(s Sender) string { return "flipcache#process:" + s.String() }
 
 // A Member is a process that listens to a cache.
 type Member struct {
@@ -63,7 +102,7 @@ type Member struct {
 // member is how this process stands in the lists.
 func (s *Stream) member() string {
 	host, _ := os.Hostname()
-	m := Member{fmt.Sprintf("%x", s.sender), s.cfg.Mode, s.lease.max, s.cfg.Announces, fmt.Sprintf("%s/%d", host, os.Getpid())}
+	m := Member{s.sender.String(), s.cfg.Mode, s.lease.max, s.cfg.Announces, fmt.Sprintf("%s/%d", host, os.Getpid())}
 	return m.String()
 }
 
@@ -83,21 +122,32 @@ func parseMember(s string) (m Member, err error) {
 	return Member{parts[0], mode, time.Duration(ms) * time.Millisecond, announces, parts[4]}, errors.Join(err1, err2, err3)
 }
 
-// Members returns the processes that registered as listeners to the cache name
-// within the last minute: those in Tracking, and those with a lease.
-func (s *Stream) Members(ctx context.Context, name string) (all []Member, err error) {
+// Members returns the processes that listen to the cache name, or did so half a
+// minute ago and ended without a word.
+func (s *Stream) Members(ctx context.Context, name string) ([]Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	client := s.ear.commands()
+	rs := client.DoMulti(ctx, listMembers(client, name)...)
+	return parseMembers(rs[0], rs[1])
+}
+
+// listMembers are the commands whose replies parseMembers reads.
+func listMembers(client rueidis.Client, name string) []rueidis.Completed {
 	b := client.B()
-	rs := client.DoMulti(ctx, b.Time().Build(), b.Zrange().Key(membersPrefix+name).Min("0").Max("-1").Withscores().Build())
-	now, err := rs[0].AsIntSlice()
+	return []rueidis.Completed{
+		b.Time().Build(), b.Zrange().Key(membersPrefix + name).Min("0").Max("-1").Withscores().Build(),
+	}
+}
+
+func parseMembers(time, list rueidis.RedisResult) (all []Member, err error) {
+	now, err := time.AsIntSlice()
 	if err != nil || len(now) != 2 {
 		return nil, fmt.Errorf("TIME: %w", err)
 	}
-	scores, err := rs[1].AsZScores()
+	scores, err := list.AsZScores()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ZRANGE: %w", err)
 	}
 	for _, z := range scores {
 		if int64(z.Score) < now[0]*1000+now[1]/1000 {

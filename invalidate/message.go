@@ -2,6 +2,7 @@ package invalidate
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -9,9 +10,10 @@ import (
 // A message is binary, and its first byte is the version of what follows:
 //
 //	version  1 byte   1
-//	kind     1 byte   1: keys, 2: the whole cache
+//	kind     1 byte   1: keys, 2: the whole cache, 3: a question, 4: an answer
 //	sender   8 bytes  of the process that wrote, drawn at random by it
-//	nonce    8 bytes  big endian; the i-th key's nonce is nonce + i
+//	nonce    8 bytes  big endian; the i-th key's nonce is nonce + i; kinds 3 and 4:
+//	                  the question's number
 //	keys     kind 1 only, to the end: uvarint length in its shortest form,
 //	         bytes; at least one
 //
@@ -20,6 +22,8 @@ const (
 	wireVersion = 1
 	kindKeys    = 1
 	kindAll     = 2
+	kindAsk     = 3
+	kindAnswer  = 4
 	headerLen   = 18
 )
 
@@ -32,6 +36,9 @@ var errMalformed = errors.New("malformed message")
 
 // A Sender tells the messages of one process from those of others.
 type Sender [8]byte
+
+// String returns the sender in hex, as it stands in channels and lists.
+func (s Sender) String() string { return hex.EncodeToString(s[:]) }
 
 func appendHeader(dst []byte, kind byte, from Sender, nonce uint64) []byte {
 	dst = append(dst, wireVersion, kind)
@@ -62,10 +69,10 @@ func AppendAll(dst []byte, from Sender) []byte {
 }
 
 type message struct {
-	all   bool
+	kind  byte
 	from  Sender
 	nonce uint64
-	keys  string // kind 1: as on the wire, checked by parse
+	keys  string // of kindKeys: as on the wire, checked by parse
 }
 
 // parse reads a message from the channel. It checks the whole of it, so that a
@@ -77,18 +84,17 @@ func parse(s string) (message, error) {
 	if len(s) < headerLen {
 		return message{}, fmt.Errorf("%w: %d bytes", errMalformed, len(s))
 	}
-	var m message
+	m := message{kind: s[1]}
 	copy(m.from[:], s[2:10])
 	for _, b := range []byte(s[10:18]) {
 		m.nonce = m.nonce<<8 | uint64(b)
 	}
 	m.keys = s[headerLen:]
-	switch s[1] {
-	case kindAll:
+	switch m.kind {
+	case kindAll, kindAsk, kindAnswer:
 		if m.keys != "" {
 			return message{}, fmt.Errorf("%w: %d bytes after it", errMalformed, len(m.keys))
 		}
-		m.all = true
 		return m, nil
 	case kindKeys:
 		if len(s) > MaxMessage || m.keys == "" {

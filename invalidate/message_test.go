@@ -45,6 +45,22 @@ var golden = []struct {
 	},
 }
 
+func TestQuestionAndAnswerAreTheseBytes(t *testing.T) {
+	from := Sender{1, 2, 3, 4, 5, 6, 7, 8}
+	for kind, want := range map[byte]string{
+		kindAsk:    "0103" + "0102030405060708" + "000000000000002a",
+		kindAnswer: "0104" + "0102030405060708" + "000000000000002a",
+	} {
+		b := appendHeader(nil, kind, from, 42)
+		if got := hex.EncodeToString(b); got != want {
+			t.Errorf("kind %d: writes %s, want %s", kind, got, want)
+		}
+		if m, err := parse(string(b)); err != nil || m != (message{kind, from, 42, ""}) {
+			t.Errorf("kind %d: reads %+v, %v", kind, m, err)
+		}
+	}
+}
+
 func TestVersion1IsTheseBytes(t *testing.T) {
 	for _, g := range golden {
 		t.Run(g.name, func(t *testing.T) {
@@ -63,7 +79,7 @@ func TestVersion1IsTheseBytes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.all != g.all || m.from != g.from || m.nonce != g.nonce || !slices.Equal(m.list(), g.keys) {
+			if (m.kind == kindAll) != g.all || m.from != g.from || m.nonce != g.nonce || !slices.Equal(m.list(), g.keys) {
 				t.Errorf("reads %+v", m)
 			}
 		})
@@ -121,8 +137,8 @@ func TestKeysOfAnyBytesSurviveTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.all || m.from != from || m.nonce != next {
-				t.Fatalf("got %v %x %d", m.all, m.from, m.nonce)
+			if (m.kind == kindAll) || m.from != from || m.nonce != next {
+				t.Fatalf("got %v %x %d", (m.kind == kindAll), m.from, m.nonce)
 			}
 			if l := m.list(); len(l) != n {
 				t.Fatalf("%d keys are read, %d were written", len(l), n)
@@ -180,7 +196,9 @@ func malformed() map[string]string {
 		"only a version":                 "\x01",
 		"a header cut short":             head[:headerLen-1],
 		"kind 0":                         "\x01\x00" + head[2:] + "\x01k",
-		"kind 3":                         "\x01\x03" + head[2:],
+		"kind 5":                         "\x01\x05" + head[2:],
+		"a byte after a question":        "\x01\x03" + head[2:] + "x",
+		"a byte after an answer":         "\x01\x04" + head[2:] + "x",
 		"no key":                         head,
 		"bytes after all":                all + "\x00",
 		"a key cut short":                string(good[:len(good)-1]),
@@ -218,7 +236,13 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if m.all {
+		switch m.kind {
+		case kindAsk, kindAnswer:
+			if again := appendHeader(nil, m.kind, m.from, m.nonce); !bytes.Equal(again, b) {
+				t.Fatalf("%x is written as %x", b, again)
+			}
+			return
+		case kindAll:
 			again := AppendAll(nil, m.from)
 			binary.BigEndian.PutUint64(again[10:], m.nonce)
 			if !bytes.Equal(again, b) {

@@ -16,6 +16,9 @@ const (
 	selfPrefix    = "flipcache:self:"
 )
 
+// selfChannel is where a process hears its own probes, and answers to it.
+func selfChannel(s Sender) string { return selfPrefix + s.String() }
+
 // Channel returns the channel on which writes of the cache with this name are
 // announced.
 func Channel(name string) string { return channelPrefix + name }
@@ -31,7 +34,7 @@ type pubsub struct {
 }
 
 func newPubSub(s *Stream) (*pubsub, error) {
-	p := &pubsub{s: s, self: fmt.Sprintf("%s%x", selfPrefix, s.sender)}
+	p := &pubsub{s: s, self: selfChannel(s.sender)}
 	o := s.cfg.Client
 	o.DisableCache = true
 	o.DisableRetry = true
@@ -110,11 +113,7 @@ func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
 // hence the second attempt.
 func (p *pubsub) probe(_ uint64, token string) (err error) {
 	for range 2 {
-		if p.s.lease.max > 0 {
-			err = p.s.register(p.client, p.self, token)
-		} else {
-			err = p.command(p.client, p.client.B().Publish().Channel(p.self).Message(token).Build()).Error()
-		}
+		err = p.s.register(p.self, token)
 		if err == nil || refused(err) || errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
@@ -144,7 +143,11 @@ func (p *pubsub) onMessage(session uint64, m rueidis.PubSubMessage) {
 		return
 	}
 	if m.Channel == p.self {
-		s.answered(m.Message)
+		if a, err := parse(m.Message); err == nil && a.kind == kindAnswer {
+			s.hearAnswer(a.from, a.nonce)
+		} else {
+			s.answered(m.Message)
+		}
 		return
 	}
 	t := p.topic(m.Channel)
@@ -153,11 +156,13 @@ func (p *pubsub) onMessage(session uint64, m rueidis.PubSubMessage) {
 	}
 	msg, err := parse(m.Message)
 	switch {
-	case err != nil:
+	case err != nil || msg.kind == kindAnswer: // which has no business here
 		// It may be news from a version to come: dropping all is always safe.
 		s.rejected++
 		t.tier.DropAll()
-	case msg.all:
+	case msg.kind == kindAsk:
+		s.hearQuestion(msg.from, msg.nonce)
+	case msg.kind == kindAll:
 		t.tier.DropAll()
 	default:
 		own := msg.from == s.sender
@@ -180,6 +185,6 @@ func (p *pubsub) onSubscription(session uint64, e rueidis.PubSubSubscription) {
 	case e.Kind == "unsubscribe":
 		s.failLocked(errors.New("the server ended a subscription"))
 	default:
-		p.topic(e.Channel).resume() // Model: pubsub, cut: live before the subscription is confirmed
+		s.resume(p.topic(e.Channel)) // Model: pubsub, cut: live before the subscription is confirmed
 	}
 }

@@ -56,6 +56,10 @@ type Config struct {
 	// Announces says that this process announces its writes. It is told to
 	// others, and has no effect here.
 	Announces bool
+	// Dialed is when the newest connection was made that carries writes, on the
+	// clock of internal/clock. In Tracking the stream sets it, in PubSub whoever
+	// makes those connections. nil: Confirm takes each for one of just now.
+	Dialed *atomic.Int64
 	// Logger gets a line a cut and a line a resume. nil: silent.
 	Logger *zap.Logger
 
@@ -71,6 +75,8 @@ type Stream struct {
 	nonces   atomic.Uint64
 	lease    lease
 	patience int // how many probes may be unanswered
+	acks     acks
+	unlisted atomic.Bool // Redis refuses to have it listed, and it needs not be
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -114,8 +120,9 @@ type ear interface {
 }
 
 type topic struct {
-	tier Tier
-	live bool // it hears: its tier was resumed
+	tier   Tier
+	live   bool // it hears: its tier was resumed
+	member bool // the process stands in the cache's list
 }
 
 // REQUIRES: Stream.mu held.
@@ -126,9 +133,16 @@ func (t *topic) cut() {
 	}
 }
 
-// REQUIRES: Stream.mu held.
-func (t *topic) resume() {
-	if t != nil && !t.live {
+// resume has t serve, which hears, if it stands in its list. It does but for a tier
+// that has joined while a session began: the next one will have it.
+//
+// REQUIRES: s.mu held.
+func (s *Stream) resume(t *topic) {
+	switch {
+	case t == nil || t.live:
+	case !t.member:
+		s.failLocked(errors.New("a cache was opened while the connection was made"))
+	default:
 		t.live = true
 		t.tier.Resume()
 	}
@@ -158,6 +172,7 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		cfg.Mode = PubSub
 	}
 	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
+	s.acks.open, s.acks.owed = make(map[uint64]*question), make(chan answer, maxOwed)
 	if s.lease = (lease{cfg.MaxStaleness, cfg.Lease}); s.lease.max > 0 {
 		s.cfg.probeEvery = s.lease.max / 3
 		s.patience = int(silence/s.cfg.probeEvery) + 1
@@ -256,8 +271,18 @@ func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 	t := &topic{tier: tier}
 	s.topics[name] = t
 	s.longest = max(s.longest, len(name))
+	id, live := s.session, s.state.Status == Live
 	s.mu.Unlock()
-	err := s.ear.join(ctx, name, t)
+	var err error
+	if live { // else the session to come begins with it
+		if err = s.register("", ""); err != nil && !refused(err) {
+			s.fail(id, err)
+			return nil
+		}
+	}
+	if err == nil {
+		err = s.ear.join(ctx, name, t)
+	}
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -276,8 +301,14 @@ var ErrClosed = errors.New("invalidate: the stream is closed")
 // is Closed afterwards. For functions given to OnState it waits at most
 // cfg.Timeout. It may be called more than once.
 func (s *Stream) Close() {
+	s.mu.Lock()
+	live := s.state.Status == Live
+	s.mu.Unlock()
 	s.cancel()
 	s.wg.Wait()
+	if live {
+		s.leave()
+	}
 	s.ear.close()
 	told := make(chan struct{})
 	go func() {
@@ -333,7 +364,10 @@ func (s *Stream) hold(began func(error)) error {
 	s.answer, s.failed = answer, failed
 	s.mu.Unlock()
 
-	err := s.ear.open(id)
+	err := s.register("", "")
+	if err == nil {
+		err = s.ear.open(id)
+	}
 	if err == nil {
 		err = s.ask(id)
 	}

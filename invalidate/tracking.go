@@ -10,7 +10,9 @@ import (
 	"sync"
 
 	"github.com/redis/rueidis"
+	"go.uber.org/zap"
 
+	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/dial"
 )
 
@@ -63,6 +65,9 @@ func newTracking(s *Stream) (*tracking, error) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.conn = &tracked{Conn: conn, t: t}
+		if at := t.s.cfg.Dialed; at != nil {
+			at.Store(clock.Now())
+		}
 		return t.conn, nil
 	}
 	var err error
@@ -140,25 +145,51 @@ func (t *tracking) live() {
 	t.heard = t.conn
 	t.mu.Unlock()
 	for _, topic := range t.s.topics {
-		topic.resume()
+		t.s.resume(topic)
+	}
+	if t.s.lease.max > 0 {
+		channels := []string{selfChannel(t.s.sender)}
+		for name := range t.s.topics {
+			channels = append(channels, askPrefix+name)
+		}
+		t.s.wg.Go(func() { t.hearQuestions(channels) })
 	}
 }
 
-func (t *tracking) join(_ context.Context, _ string, topic *topic) error {
+// hearQuestions subscribes the tracked connection to channels, until it is lost.
+// What is heard there comes behind the invalidations of before.
+func (t *tracking) hearQuestions(channels []string) {
+	cmd := t.client.B().Subscribe().Channel(channels...).Build()
+	err := t.client.Receive(t.s.ctx, cmd, func(m rueidis.PubSubMessage) {
+		msg, err := parse(m.Message)
+		switch {
+		case err != nil:
+		case msg.kind == kindAnswer:
+			t.s.hearAnswer(msg.from, msg.nonce)
+		case msg.kind == kindAsk:
+			t.s.hearQuestion(msg.from, msg.nonce)
+		}
+	})
+	if l := t.s.cfg.Logger; l != nil && refused(err) {
+		l.Warn("questions of acknowledged writes are not heard: each will wait for this process' lease", zap.Error(err))
+	}
+}
+
+func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if t.s.state.Status == Live {
-		topic.resume()
+		t.s.resume(topic)
+		if t.s.lease.max > 0 {
+			t.s.wg.Go(func() { t.hearQuestions([]string{askPrefix + name}) })
+		}
 	}
 	return nil
 }
 
 func (t *tracking) probe(id uint64, token string) error {
 	conn := t.newest()
-	err := t.s.register(t.client, "", "")
-	if t.s.lease.max == 0 && refused(err) {
-		err = nil // it is an answer: only a lease has to be a write
-	}
+	err := t.s.register("", "")
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && conn != nil {
 			conn.Close() // the next probe dials
