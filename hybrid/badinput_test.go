@@ -49,7 +49,7 @@ func TestOpenSaysWhatIsWrongWithItsOptions(t *testing.T) {
 		{"Tracking", func(o *StoreOptions) { o.Invalidation = invalidate.Tracking }, ErrUnsupported, []string{"mode tracking", "invalidate.PubSub", "TRACKING"}},
 		{"a lease without invalidation", func(o *StoreOptions) { o.MaxStaleness = time.Second }, ErrOption, []string{"MaxStaleness", "Off"}},
 		{"a lease that is too short", func(o *StoreOptions) { o.Invalidation, o.MaxStaleness = invalidate.PubSub, 29*time.Millisecond }, ErrOption, []string{"MaxStaleness", "30ms"}},
-		{"a lease that is too long", func(o *StoreOptions) { o.Invalidation, o.MaxStaleness = invalidate.PubSub, time.Hour }, ErrOption, []string{"MaxStaleness", "30s"}},
+		{"a lease that is too long", func(o *StoreOptions) { o.Invalidation, o.MaxStaleness = invalidate.PubSub, time.Hour }, ErrOption, []string{"MaxStaleness", "10s"}},
 		{"a negative lease", func(o *StoreOptions) { o.Invalidation, o.MaxStaleness = invalidate.PubSub, -1 }, ErrOption, []string{"MaxStaleness"}},
 		{"Tracking by RESP2", func(o *StoreOptions) { o.Invalidation, o.Client.AlwaysRESP2 = invalidate.Tracking, true }, ErrOption, []string{"AlwaysRESP2", "Tracking"}},
 		{"Announce without Tracking", func(o *StoreOptions) { o.Announce = true }, ErrOption, []string{"Announce"}},

@@ -77,7 +77,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantProblem(t, r, "cache n", "StoreOptions.Announce")
-		if len(r.Peers["n"]) != 1 || r.Listeners["n"] != 1 {
+		if len(r.Peers["n"]) != 2 || r.Listeners["n"] != 1 {
 			t.Errorf("peers: %v", r)
 		}
 		if r, err = tracking.store.Check(ctx); err != nil {

@@ -213,7 +213,7 @@ func firstOfItsKind(info string) bool {
 		case "uptime_in_seconds":
 			var up int64
 			_, err := fmt.Sscan(value, &up)
-			old = err == nil && time.Duration(up)*time.Second > 2*MaxMaxStaleness
+			old = err == nil && time.Duration(up)*time.Second > MaxMaxStaleness+2*time.Second
 		}
 	}
 	return never && old && master

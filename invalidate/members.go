@@ -43,6 +43,10 @@ func (s *Stream) register(channel, message string) error {
 	keys := []string{processKey(s.sender)}
 	var topics []*topic
 	s.mu.Lock()
+	if s.state.Status == Closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
 	for name, t := range s.topics {
 		keys, topics = append(keys, membersPrefix+name), append(topics, t)
 	}
@@ -70,15 +74,19 @@ func (s *Stream) register(channel, message string) error {
 		defer s.mu.Unlock()
 		for _, t := range topics {
 			t.member = true
+			t.resume()
 		}
 	}
 	return err
 }
 
+// farewell bounds leave: where Redis is silent, the membership ends by itself.
+const farewell = 200 * time.Millisecond
+
 // leave ends this process's membership, when its tiers serve no more: nobody has to
-// wait for it then. Where that fails, it ends by itself.
+// wait for it then.
 func (s *Stream) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), min(time.Second, s.cfg.Timeout))
+	ctx, cancel := context.WithTimeout(context.Background(), min(farewell, s.cfg.Timeout))
 	defer cancel()
 	client := s.ear.commands()
 	commands := []rueidis.Completed{client.B().Del().Key(processKey(s.sender)).Build()}

@@ -100,7 +100,7 @@ func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
 	if conn == nil {
 		return nil
 	}
-	// The tier is resumed by onSubscription, before Do returns.
+	// onSubscription hears of it before Do returns.
 	err := conn.Do(ctx, conn.B().Subscribe().Channel(Channel(name)).Build()).Error()
 	if refused(err) {
 		return err
@@ -185,6 +185,9 @@ func (p *pubsub) onSubscription(session uint64, e rueidis.PubSubSubscription) {
 	case e.Kind == "unsubscribe":
 		s.failLocked(errors.New("the server ended a subscription"))
 	default:
-		s.resume(p.topic(e.Channel)) // Model: pubsub, cut: live before the subscription is confirmed
+		if t := p.topic(e.Channel); t != nil {
+			t.hears = true // Model: pubsub, cut: live before the subscription is confirmed
+			t.resume()
+		}
 	}
 }

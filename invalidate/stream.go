@@ -119,30 +119,28 @@ type ear interface {
 	close()
 }
 
+// Guarded by Stream.mu.
 type topic struct {
 	tier   Tier
-	live   bool // it hears: its tier was resumed
+	hears  bool // what is said from now on, in this session
 	member bool // the process stands in the cache's list
+	live   bool // both: its tier was resumed
 }
 
 // REQUIRES: Stream.mu held.
 func (t *topic) cut() {
-	if t != nil && t.live {
-		t.live = false
+	if t == nil {
+		return
+	}
+	if t.live {
 		t.tier.Cut()
 	}
+	t.hears, t.live = false, false
 }
 
-// resume has t serve, which hears, if it stands in its list. It does but for a tier
-// that has joined while a session began: the next one will have it.
-//
-// REQUIRES: s.mu held.
-func (s *Stream) resume(t *topic) {
-	switch {
-	case t == nil || t.live:
-	case !t.member:
-		s.failLocked(errors.New("a cache was opened while the connection was made"))
-	default:
+// REQUIRES: Stream.mu held.
+func (t *topic) resume() {
+	if t.hears && t.member && !t.live {
 		t.live = true
 		t.tier.Resume()
 	}
@@ -273,15 +271,12 @@ func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 	s.longest = max(s.longest, len(name))
 	id, live := s.session, s.state.Status == Live
 	s.mu.Unlock()
-	var err error
-	if live { // else the session to come begins with it
+	err := s.ear.join(ctx, name, t)
+	if err == nil && live { // else the session that begins has it listed
 		if err = s.register("", ""); err != nil && !refused(err) {
 			s.fail(id, err)
 			return nil
 		}
-	}
-	if err == nil {
-		err = s.ear.join(ctx, name, t)
 	}
 	if err != nil {
 		s.mu.Lock()
@@ -303,12 +298,13 @@ var ErrClosed = errors.New("invalidate: the stream is closed")
 func (s *Stream) Close() {
 	s.mu.Lock()
 	live := s.state.Status == Live
+	s.endLocked(Closed, nil)
 	s.mu.Unlock()
-	s.cancel()
-	s.wg.Wait()
 	if live {
 		s.leave()
 	}
+	s.cancel()
+	s.wg.Wait()
 	s.ear.close()
 	told := make(chan struct{})
 	go func() {
@@ -363,11 +359,9 @@ func (s *Stream) hold(began func(error)) error {
 	answer, failed := make(chan struct{}, 1), make(chan error, 1)
 	s.answer, s.failed = answer, failed
 	s.mu.Unlock()
+	s.unlisted.Store(false) // another server may let it
 
-	err := s.register("", "")
-	if err == nil {
-		err = s.ear.open(id)
-	}
+	err := s.ear.open(id)
 	if err == nil {
 		err = s.ask(id)
 	}

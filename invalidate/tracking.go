@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
@@ -137,52 +138,91 @@ func (t *tracking) newest() net.Conn {
 	return t.conn
 }
 
-// open has nothing to do: the first probe dials.
-func (t *tracking) open(uint64) error { return nil }
+// open dials, where questions have to be heard; else the first probe does.
+func (t *tracking) open(uint64) error {
+	if t.s.lease.max == 0 {
+		return nil
+	}
+	channels := []string{selfChannel(t.s.sender)}
+	t.s.mu.Lock()
+	for name := range t.s.topics {
+		channels = append(channels, askPrefix+name)
+	}
+	t.s.mu.Unlock()
+	return t.subscribe(channels...)
+}
 
 func (t *tracking) live() {
 	t.mu.Lock()
 	t.heard = t.conn
 	t.mu.Unlock()
 	for _, topic := range t.s.topics {
-		t.s.resume(topic)
-	}
-	if t.s.lease.max > 0 {
-		channels := []string{selfChannel(t.s.sender)}
-		for name := range t.s.topics {
-			channels = append(channels, askPrefix+name)
-		}
-		t.s.wg.Go(func() { t.hearQuestions(channels) })
+		topic.hears = true
+		topic.resume()
 	}
 }
 
-// hearQuestions subscribes the tracked connection to channels, until it is lost.
-// What is heard there comes behind the invalidations of before.
-func (t *tracking) hearQuestions(channels []string) {
-	cmd := t.client.B().Subscribe().Channel(channels...).Build()
-	err := t.client.Receive(t.s.ctx, cmd, func(m rueidis.PubSubMessage) {
-		msg, err := parse(m.Message)
-		switch {
-		case err != nil:
-		case msg.kind == kindAnswer:
-			t.s.hearAnswer(msg.from, msg.nonce)
-		case msg.kind == kindAsk:
-			t.s.hearQuestion(msg.from, msg.nonce)
+// subscribe has the tracked connection hear channels, until it is lost, and returns
+// when it does. What is heard there comes behind the invalidations of before. Where
+// Redis refuses, acknowledged writes wait for this process' lease, and that is all.
+func (t *tracking) subscribe(channels ...string) error {
+	heard := make(chan struct{}, len(channels))
+	ended := make(chan error, 1)
+	ctx := rueidis.WithOnSubscriptionHook(t.s.ctx, func(rueidis.PubSubSubscription) {
+		select {
+		case heard <- struct{}{}:
+		default:
 		}
 	})
-	if l := t.s.cfg.Logger; l != nil && refused(err) {
-		l.Warn("questions of acknowledged writes are not heard: each will wait for this process' lease", zap.Error(err))
+	t.s.wg.Go(func() {
+		ended <- t.client.Receive(ctx, t.client.B().Subscribe().Channel(channels...).Build(), func(m rueidis.PubSubMessage) {
+			msg, err := parse(m.Message)
+			switch {
+			case err != nil:
+			case msg.kind == kindAnswer:
+				t.s.hearAnswer(msg.from, msg.nonce)
+			case msg.kind == kindAsk:
+				t.s.hearQuestion(msg.from, msg.nonce)
+			}
+		})
+	})
+	over := time.NewTimer(t.s.cfg.Timeout)
+	defer over.Stop()
+	for range channels {
+		select {
+		case <-heard:
+		case err := <-ended:
+			if refused(err) && t.s.cfg.Logger != nil {
+				t.s.cfg.Logger.Warn("questions of acknowledged writes are not heard: each will wait for this process' lease", zap.Error(err))
+			}
+			if refused(err) {
+				return nil
+			}
+			return fmt.Errorf("SUBSCRIBE: %w", lossOf(err))
+		case <-over.C:
+			return fmt.Errorf("SUBSCRIBE: no answer within %v", t.s.cfg.Timeout)
+		}
 	}
+	return nil
 }
 
 func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	t.s.mu.Lock()
+	live := t.s.state.Status == Live
+	t.s.mu.Unlock()
+	if !live {
+		return nil
+	}
+	if t.s.lease.max > 0 {
+		if err := t.subscribe(askPrefix + name); err != nil {
+			return nil // the connection is gone, and the next one subscribes
+		}
+	}
+	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if t.s.state.Status == Live {
-		t.s.resume(topic)
-		if t.s.lease.max > 0 {
-			t.s.wg.Go(func() { t.hearQuestions([]string{askPrefix + name}) })
-		}
+		topic.hears = true
+		topic.resume()
 	}
 	return nil
 }

@@ -1,0 +1,115 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/redistest"
+)
+
+func TestServerThatWasAlwaysMasterLacksNobody(t *testing.T) {
+	const good = "# Server\r\nuptime_in_seconds:13\r\n# Replication\r\nrole:master\r\nmaster_replid2:0000000000000000000000000000000000000000\r\n"
+	if !firstOfItsKind(good) {
+		t.Error("a master since its start, longer ago than any lease")
+	}
+	for name, info := range map[string]string{
+		"nothing":             "",
+		"was promoted":        strings.Replace(good, "replid2:0", "replid2:a", 1),
+		"a replica":           strings.Replace(good, "role:master", "role:slave", 1),
+		"just started":        strings.Replace(good, ":13", ":12", 1),
+		"no uptime":           strings.Replace(good, "uptime", "downtime", 1),
+		"an uptime of no age": strings.Replace(good, ":13", ":old", 1),
+	} {
+		if firstOfItsKind(info) {
+			t.Errorf("%s: taken for one that lacks nobody", name)
+		}
+	}
+}
+
+// A server that has just started may be one that was restarted, and a connection
+// that was just made may be one to a replica that was promoted: who has a lease of
+// before is not known.
+func TestH16_YoungConnectionToAYoungServerWaitsForTheFloor(t *testing.T) {
+	s := redistest.Real(t)
+	dialed := new(atomic.Int64)
+	dialed.Store(clock.Now())
+	st := listen(t, s, func(c *Config) {
+		c.MaxStaleness, c.Lease, c.Dialed = time.Second, new(atomic.Int64), dialed
+	})
+	client := redistest.Client(t, s)
+	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	err := st.Confirm(short, client, "n")
+	var u *Unconfirmed
+	if !errors.As(err, &u) || len(u.Members) != 1 || u.Members[0].ID != "" {
+		t.Errorf("young: %v", err)
+	}
+	dialed.Store(clock.Now() - int64(2*MaxMaxStaleness))
+	if err := st.Confirm(context.Background(), client, "n"); err != nil {
+		t.Errorf("old: %v", err)
+	}
+}
+
+// await, in time.
+func TestEachIsWaitedForUntilItHasAnsweredOrItsLeaseIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Stream{}
+		s.acks.open = make(map[uint64]*question)
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+		defer s.cancel()
+		a, b, c := Sender{1}, Sender{2}, Sender{3}
+		wait := func(answers func()) (took time.Duration, err error) {
+			q := &question{heard: make(map[string]bool), changed: make(chan struct{}, 1)}
+			s.acks.open[7] = q
+			go answers()
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			err = s.await(ctx, q, map[string]Member{a.String(): {Where: "a"}, b.String(): {Where: "b"}}, map[string]int64{
+				a.String(): clock.Now() + patienceFor(time.Second), b.String(): clock.Now() + patienceFor(2*time.Second)})
+			return time.Since(began), err
+		}
+		for name, test := range map[string]struct {
+			answers func()
+			want    time.Duration
+		}{
+			"both answer": {func() {
+				time.Sleep(10 * time.Millisecond)
+				s.hearAnswer(a, 7)
+				time.Sleep(10 * time.Millisecond)
+				s.hearAnswer(b, 7)
+			}, 20 * time.Millisecond},
+			"nobody answers":                 {func() {}, time.Duration(patienceFor(2 * time.Second))},
+			"the one of the longer lease":    {func() { s.hearAnswer(b, 7) }, time.Duration(patienceFor(time.Second))},
+			"answers to another question":    {func() { s.hearAnswer(a, 6); s.hearAnswer(b, 8) }, time.Duration(patienceFor(2 * time.Second))},
+			"answers of another, and of one": {func() { s.hearAnswer(c, 7); s.hearAnswer(a, 7) }, time.Duration(patienceFor(2 * time.Second))},
+		} {
+			if took, err := wait(test.answers); took != test.want || err != nil {
+				t.Errorf("%s: it took %v, %v, want %v", name, took, err, test.want)
+			}
+		}
+		time.AfterFunc(time.Millisecond, s.cancel)
+		if _, err := wait(func() {}); !errors.Is(err, ErrClosed) {
+			t.Errorf("a stream that is closed: %v", err)
+		}
+	})
+}
+
+func TestOwedAnswersAreBounded(t *testing.T) {
+	s := &Stream{}
+	s.acks.owed = make(chan answer, 2)
+	s.acks.start.Do(func() {}) // nobody sends them
+	for id := range uint64(5) {
+		s.hearQuestion(Sender{1}, id)
+	}
+	s.hearQuestion(s.sender, 9)
+	if n := len(s.acks.owed); n != 2 {
+		t.Errorf("%d are owed, want 2", n)
+	}
+}
