@@ -41,3 +41,21 @@ func Example() {
 	// Ada <nil>
 	// true
 }
+
+func ExampleCache_Acked() {
+	type User struct{ Name string }
+	var ( // as in the example of the package; the Store has MaxStaleness
+		ctx   context.Context
+		store *hybrid.Store
+		user  = User{Name: "Grace"}
+	)
+	users, err := hybrid.New(store, "users", hybrid.Options[string, User]{})
+	if err != nil {
+		return
+	}
+	err = users.Acked().Set(ctx, "42", user)
+	switch {
+	case errors.Is(err, hybrid.ErrUnconfirmed): // it is in Redis; err says who may not know
+	case err != nil: // as without Acked
+	}
+}

@@ -97,8 +97,9 @@ func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string
 		delete(s.acks.open, id)
 		s.acks.mu.Unlock()
 	}()
+	// Model: lease, ack: the members listed before the write
 	members, floor, err := s.askAll(ctx, client, name, id)
-	replied := clock.Now()
+	replied := clock.Now() // Model: lease, ack: the wait counts from the send
 	if err != nil {
 		return &Unconfirmed{Err: err}
 	}
@@ -121,7 +122,7 @@ func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string
 		waiting[""] = Member{Where: "who is not listed since a failover"}
 		until[""] = replied + patienceFor(MaxMaxStaleness)
 	}
-	return s.await(ctx, q, waiting, until)
+	return s.await(ctx, q, waiting, until) // Model: lease, ack: nobody waits
 }
 
 // patienceFor is how long to wait for a process with that lease.
@@ -132,7 +133,7 @@ func patienceFor(lease time.Duration) int64 { return int64(lease + lease/drift +
 func (s *Stream) await(ctx context.Context, q *question, waiting map[string]Member, until map[string]int64) error {
 	for {
 		s.acks.mu.Lock()
-		for id := range q.heard { // Model: lease, ack: a confirmation names no write
+		for id := range q.heard { // Model: lease, ack: any confirmation ends the wait
 			delete(waiting, id)
 		}
 		s.acks.mu.Unlock()
@@ -236,6 +237,8 @@ func (s *Stream) hearAnswer(from Sender, id uint64) {
 
 // hearQuestion owes an answer: all that came before the question was told to the
 // tiers.
+//
+// Model: lease, ack: confirmed, then dropped
 func (s *Stream) hearQuestion(from Sender, id uint64) {
 	if from == s.sender {
 		return
