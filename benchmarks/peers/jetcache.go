@@ -24,6 +24,10 @@ type jetCache struct {
 	wg     *sync.WaitGroup
 }
 
+// ristrettoEntry is what an entry of cost 1 costs in the end: ristretto adds the
+// bytes of its own bookkeeping, and jetcache-go lets it.
+const ristrettoEntry = 64
+
 // newJetCache has msgpack, its default codec; counters off, which is faster;
 // and room for the events of a burst: an event that finds none is dropped.
 func newJetCache(ctx context.Context, s Server) (TwoTier, error) {
@@ -37,7 +41,7 @@ func newJetCache(ctx context.Context, s Server) (TwoTier, error) {
 	const source = "this-process"
 	c := cache.New(cache.WithName(s.Name),
 		cache.WithRemote(remote.NewGoRedisV9Adapter(client)),
-		cache.WithLocal(local.NewTinyLFU(s.Capacity, TTL)),
+		cache.WithLocal(local.NewTinyLFU(s.Capacity*ristrettoEntry, TTL)),
 		cache.WithRemoteExpiry(TTL),
 		cache.WithStatsHandler(stats.NewHandles(true)),
 		cache.WithSourceId(source),

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 
 	"github.com/go-redis/redis/v8"
 	cache "github.com/viney-shih/go-cache"
@@ -19,7 +20,14 @@ type viney struct {
 
 // newViney has the msgpack of its README: its default is JSON, which is slower.
 func newViney(_ context.Context, s Server) (TwoTier, error) {
-	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"server1": s.addr()}})
+	ring := redis.NewRing(&redis.RingOptions{
+		Addrs: map[string]string{"server1": s.addr()},
+		NewClient: func(_ string, o *redis.Options) *redis.Client {
+			c := redis.NewClient(o)
+			c.AddHook(noCommandTable{})
+			return c
+		},
+	})
 	shared := cache.NewRedis(ring)
 	factory := cache.NewFactory(shared, cache.NewTinyLFU(s.Capacity), cache.WithPubSub(shared))
 	c := factory.NewCache([]cache.Setting{{
@@ -32,6 +40,26 @@ func newViney(_ context.Context, s Server) (TwoTier, error) {
 	}})
 	return viney{s, ring, factory, c}, nil
 }
+
+// noCommandTable fails COMMAND before it is sent. The ring of go-redis v8, which
+// is all that go-cache takes, asks for the table of commands before each command,
+// cannot read that of Redis 7, and goes on without it: 0.5 ms each time.
+type noCommandTable struct{}
+
+func (noCommandTable) BeforeProcess(ctx context.Context, cmd redis.Cmder) (context.Context, error) {
+	if cmd.Name() == "command" {
+		return ctx, errors.New("no table of commands")
+	}
+	return ctx, nil
+}
+
+func (noCommandTable) AfterProcess(context.Context, redis.Cmder) error { return nil }
+
+func (noCommandTable) BeforeProcessPipeline(ctx context.Context, _ []redis.Cmder) (context.Context, error) {
+	return ctx, nil
+}
+
+func (noCommandTable) AfterProcessPipeline(context.Context, []redis.Cmder) error { return nil }
 
 func (p viney) Get(ctx context.Context, key string) (u User, err error) {
 	return u, p.c.Get(ctx, p.s.Name, key, &u)
