@@ -10,7 +10,7 @@ import (
 const rueidisModule = "github.com/redis/rueidis"
 
 // doCache is rueidis' client-side caching. It keeps replies, so a user decodes at
-// each read. A write enters no tier: the next read does. Its tier is bounded in
+// each read, here with the codec that FlipCache has, too. A write enters no tier: the next read does. Its tier is bounded in
 // bytes, a connection: the default of 128 MiB is left.
 type doCache struct {
 	s Server
