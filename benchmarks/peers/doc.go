@@ -10,7 +10,7 @@
 // be shorter: so the calls in them are direct, as a program's own are. A map
 // lookup costs as little as such an indirection.
 //
-// Not here, for their modules cannot be had by the Go module proxy that this
-// was built with: samber/hot, unkn0wn-root/cascache and rueidisaside (of
-// redis/rueidis).
+// Left out, for their modules cannot be had by the Go module proxy that this was
+// built with: samber/hot, unkn0wn-root/cascache, and rueidisaside of
+// redis/rueidis.
 package peers

@@ -76,16 +76,10 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	text := r.markdown()
 	fmt.Print(text)
 
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	base := r.fileName()
+	if err := report.Write(out, map[string][]byte{base + ".md": []byte(text), base + ".txt": []byte(r.Raw.String())}); err != nil {
 		return err
 	}
-	base := filepath.Join(out, r.fileName())
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".txt", []byte(r.Raw.String()), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "written: %s.md, and the raw figures beside it\n", base)
+	fmt.Fprintf(os.Stderr, "written: %s.md, and the raw figures beside it\n", filepath.Join(out, base))
 	return nil
 }

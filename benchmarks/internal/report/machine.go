@@ -125,3 +125,16 @@ func Output(ctx context.Context, dir, name string, args ...string) (string, erro
 	}
 	return strings.TrimSpace(stdout.String()), nil
 }
+
+// Write writes files into dir, which it makes where it is not there.
+func Write(dir string, files map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

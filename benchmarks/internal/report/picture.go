@@ -35,7 +35,7 @@ func NewPlot() *plot.Plot {
 func SVG(rows [][]*plot.Plot, width, height vg.Length) ([]byte, error) {
 	cols := len(rows[0])
 	c := vgsvg.New(width*vg.Length(cols), height*vg.Length(len(rows)))
-	tiles := draw.Tiles{Rows: len(rows), Cols: cols, PadX: vg.Points(12), PadY: vg.Points(12), PadRight: vg.Points(6), PadTop: vg.Points(4)}
+	tiles := draw.Tiles{Rows: len(rows), Cols: cols, PadX: vg.Points(12), PadY: vg.Points(12), PadLeft: vg.Points(4), PadRight: vg.Points(6), PadTop: vg.Points(4)}
 	for i, row := range plot.Align(rows, tiles, draw.New(c)) {
 		for j, canvas := range row {
 			if rows[i][j] != nil {
