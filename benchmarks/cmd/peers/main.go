@@ -67,7 +67,7 @@ func run(ctx context.Context, r report.Run, out string) error {
 		return fmt.Errorf("no figures for %v", missing)
 	}
 	base := "peers-" + machine.Slug()
-	text := f.markdown(base+".svg", versions())
+	text := f.markdown(base+".svg", report.Versions())
 	fmt.Print(text)
 	picture, err := f.svg()
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -15,18 +14,6 @@ import (
 type figures struct {
 	*report.Results
 	machine report.Machine
-}
-
-// versions returns the versions of the modules in this program, which are those
-// of the benchmarks.
-func versions() map[string]string {
-	all := make(map[string]string)
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			all[m.Path] = m.Version
-		}
-	}
-	return all
 }
 
 func (f figures) markdown(picture string, versions map[string]string) string {
