@@ -20,4 +20,8 @@
 //
 // cmd/fanout is a program of its own (`make bench-fanout`): what a write costs
 // the server, by how many processes listen.
+//
+// So is cmd/coherence (`make bench-coherence`): how often and for how long
+// processes read what is stale, through this library and through its peers, with
+// faults and without.
 package benchmarks

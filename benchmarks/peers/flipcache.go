@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -27,12 +28,12 @@ var modes = []struct {
 
 // open opens a cache of a Store of its own, with a TTL.
 func open[V any](ctx context.Context, s Server, o hybrid.StoreOptions, c codec.Codec[V]) (*hybrid.Store, *hybrid.Cache[string, V], error) {
-	o.Client = s.Redis
+	o.Client, o.Timeout = s.Redis, s.Timeout
 	store, err := hybrid.Open(ctx, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	cache, err := hybrid.New(store, s.Name, hybrid.Options[string, V]{Codec: c, TTL: TTL, LocalTTL: -1, LocalSize: s.Capacity})
+	cache, err := hybrid.New(store, s.Name, hybrid.Options[string, V]{Codec: c, TTL: TTL, LocalTTL: cmp.Or(s.LocalTTL, -1), LocalSize: s.Capacity})
 	if err != nil {
 		store.Close()
 		return nil, nil, err
@@ -52,7 +53,7 @@ type HybridPeer struct {
 func Hybrids() (all []HybridPeer) {
 	for _, m := range modes {
 		all = append(all, HybridPeer{m.name, m.tracking, func(ctx context.Context, redis rueidis.ClientOption, name string, capacity int) (Local, error) {
-			store, cache, err := open(ctx, Server{redis, name, capacity}, m.o, codec.String[string]())
+			store, cache, err := open(ctx, Server{Redis: redis, Name: name, Capacity: capacity}, m.o, codec.String[string]())
 			return hybridLocal{ctx, store, cache}, err
 		}})
 	}
@@ -95,12 +96,15 @@ func (p hybridLocal) Close() { p.store.Close() }
 func hybrids() (all []TwoTierPeer) {
 	for _, m := range modes {
 		all = append(all, TwoTierPeer{Name: m.name, Module: flipcache, Hears: m.hears, Tracking: m.tracking,
-			New: func(ctx context.Context, s Server) (TwoTier, error) {
-				store, cache, err := open(ctx, s, m.o, codec.Msgpack[User]())
-				return hybridTwoTier{store, cache}, err
-			}})
+			New: func(ctx context.Context, s Server) (TwoTier, error) { return NewHybrid(ctx, s, m.o) }})
 	}
 	return all
+}
+
+// NewHybrid opens a hybrid.Cache in the mode of o.
+func NewHybrid(ctx context.Context, s Server, o hybrid.StoreOptions) (TwoTier, error) {
+	store, cache, err := open(ctx, s, o, codec.Msgpack[User]())
+	return hybridTwoTier{store, cache}, err
 }
 
 type hybridTwoTier struct {

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/vmihailenco/msgpack/v5"
@@ -15,12 +16,26 @@ type goRedis struct {
 }
 
 // newGoRedis has the options of its README. Each of the cache's 16 shards has a
-// sixteenth of the entries, hence the room. Without MaxStaleness, which would
-// have every entry fetched again after that time.
+// sixteenth of the entries, hence the room. MaxStaleness, which has every entry
+// fetched again after that time, is the life of an entry, where that is asked for.
+//
+// https://github.com/redis/go-redis#client-side-caching
 func newGoRedis(_ context.Context, s Server) (TwoTier, error) {
-	return goRedis{s, redis.NewClient(&redis.Options{
-		Addr: s.addr(), Protocol: 3, ClientSideCacheConfig: &redis.ClientSideCacheConfig{MaxEntries: s.Capacity},
-	})}, nil
+	return openGoRedis(s, s.LocalTTL), nil
+}
+
+func openGoRedis(s Server, maxStaleness time.Duration) goRedis {
+	o := s.goRedisOptions()
+	o.Protocol = 3
+	o.ClientSideCacheConfig = &redis.ClientSideCacheConfig{MaxEntries: s.Capacity, MaxStaleness: maxStaleness}
+	return goRedis{s, redis.NewClient(o)}
+}
+
+// NewGoRedisBackstop has a MaxStaleness of a second beside: its documentation
+// calls that a backstop for lost invalidations, and a second is the least that it
+// advises.
+func NewGoRedisBackstop(_ context.Context, s Server) (TwoTier, error) {
+	return openGoRedis(s, time.Second), nil
 }
 
 func (p goRedis) Get(ctx context.Context, key string) (u User, err error) {

@@ -19,10 +19,12 @@ type goRedisCache struct {
 // newGoRedisCache is its README's example, with a plain client for the ring of
 // one, and msgpack alone: by default it also compresses from 64 bytes on, which
 // is slower.
+//
+// https://github.com/go-redis/cache#quickstart
 func newGoRedisCache(_ context.Context, s Server) (TwoTier, error) {
-	client := redis.NewClient(&redis.Options{Addr: s.addr()})
+	client := redis.NewClient(s.goRedisOptions())
 	return goRedisCache{s, client, cache.New(&cache.Options{
-		Redis: client, LocalCache: cache.NewTinyLFU(s.Capacity, TTL),
+		Redis: client, LocalCache: cache.NewTinyLFU(s.Capacity, s.localTTL()),
 		Marshal: msgpack.Marshal, Unmarshal: msgpack.Unmarshal,
 	})}, nil
 }

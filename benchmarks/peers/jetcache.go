@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"sync"
 
@@ -31,18 +32,20 @@ const ristrettoEntry = 64
 // newJetCache has the fastest of its documented codecs (sonic, a JSON) and local
 // caches; counters off; and room for the events of a burst: an event that finds
 // none is dropped.
+//
+// https://github.com/mgtv-tech/jetcache-go, README.md: Example_syncLocalUsage.
 func newJetCache(ctx context.Context, s Server) (TwoTier, error) {
-	client := redis.NewClient(&redis.Options{Addr: s.addr()})
+	client := redis.NewClient(s.goRedisOptions())
 	channel := s.key("events")
 	pubsub := client.Subscribe(ctx, channel)
 	if _, err := pubsub.Receive(ctx); err != nil {
 		client.Close()
 		return nil, err
 	}
-	const source = "this-process"
+	source := rand.Text() // of this process: its own events are not for it
 	c := cache.New(cache.WithName(s.Name),
 		cache.WithRemote(remote.NewGoRedisV9Adapter(client)),
-		cache.WithLocal(local.NewTinyLFU(s.Capacity*ristrettoEntry, TTL)),
+		cache.WithLocal(local.NewTinyLFU(s.Capacity*ristrettoEntry, s.localTTL())),
 		cache.WithCodec("sonic"),
 		cache.WithRemoteExpiry(TTL),
 		cache.WithStatsHandler(stats.NewHandles(true)),

@@ -116,6 +116,24 @@ func TestTwoTiersReadEachOthersWritesAndThenLocally(t *testing.T) {
 					t.Fatalf("%d hits", hits)
 				}
 			})
+			if peer.Name != "viney-shih" && peer.Hears != "not at all" {
+				later := UserOf(len(ks))
+				if err := writer.Set(ctx, ks[0], later); err != nil {
+					t.Fatal(err)
+				}
+				for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+					u, err := reader.Get(ctx, ks[0])
+					if err != nil {
+						t.Fatal(err)
+					}
+					if u == later {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatal("the other's write was not heard")
+					}
+				}
+			}
 			if many, ok := reader.(ManyGetter); ok {
 				local("many", func() {
 					if found, err := many.GetMany(ctx, ks); found != len(ks) || err != nil {

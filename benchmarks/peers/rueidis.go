@@ -19,10 +19,15 @@ type doCache struct {
 
 // newDoCache opens rueidis with its default options, which are those of its
 // benchmarks: tracking with OPTIN, automatic pipelining.
+//
+// https://github.com/redis/rueidis#server-assisted-client-side-caching
 func newDoCache(_ context.Context, s Server) (TwoTier, error) {
 	s.Redis.DisableCache = false
 	if s.Capacity < smallTier {
 		s.Redis.CacheSizeEachConn = s.Capacity * docacheEntry
+	}
+	if s.Timeout > 0 {
+		s.Redis.Dialer.Timeout, s.Redis.ConnWriteTimeout = s.Timeout, s.Timeout
 	}
 	c, err := rueidis.NewClient(s.Redis)
 	return doCache{s, c}, err
@@ -36,7 +41,7 @@ const (
 )
 
 func (p doCache) read(ctx context.Context, key string) ([]byte, error) {
-	return p.c.DoCache(ctx, p.c.B().Get().Key(p.s.key(key)).Cache(), TTL).AsBytes()
+	return p.c.DoCache(ctx, p.c.B().Get().Key(p.s.key(key)).Cache(), p.s.localTTL()).AsBytes()
 }
 
 func (p doCache) Get(ctx context.Context, key string) (u User, err error) {

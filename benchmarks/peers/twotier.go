@@ -1,8 +1,11 @@
 package peers
 
 import (
+	"cmp"
 	"context"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 )
 
@@ -47,6 +50,18 @@ type Server struct {
 	Name string
 	// Capacity is that of the local tier, in entries where the peer counts them.
 	Capacity int
+	// LocalTTL is the life of an entry in the local tier; 0: TTL, as in Redis.
+	LocalTTL time.Duration
+	// Timeout is that of a connection's reads, writes and dials; 0: the peer's
+	// own.
+	Timeout time.Duration
+}
+
+func (s Server) localTTL() time.Duration { return cmp.Or(s.LocalTTL, TTL) }
+
+// goRedisOptions are those that all have in common who take go-redis.
+func (s Server) goRedisOptions() *redis.Options {
+	return &redis.Options{Addr: s.addr(), DialTimeout: s.Timeout, ReadTimeout: s.Timeout, WriteTimeout: s.Timeout}
 }
 
 // key returns how a key is called in Redis.

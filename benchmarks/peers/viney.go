@@ -19,9 +19,13 @@ type viney struct {
 }
 
 // newViney has the msgpack of its README: its default is JSON, which is slower.
+//
+// https://github.com/viney-shih/go-cache#get-started, with cache.WithPubSub of its
+// "More examples", example_advanced_test.go.
 func newViney(_ context.Context, s Server) (TwoTier, error) {
 	ring := redis.NewRing(&redis.RingOptions{
-		Addrs: map[string]string{"server1": s.addr()},
+		Addrs:       map[string]string{"server1": s.addr()},
+		DialTimeout: s.Timeout, ReadTimeout: s.Timeout, WriteTimeout: s.Timeout,
 		NewClient: func(_ string, o *redis.Options) *redis.Client {
 			c := redis.NewClient(o)
 			c.AddHook(noCommandTable{})
@@ -34,7 +38,7 @@ func newViney(_ context.Context, s Server) (TwoTier, error) {
 		Prefix: s.Name,
 		CacheAttributes: map[cache.Type]cache.Attribute{
 			cache.SharedCacheType: {TTL: TTL},
-			cache.LocalCacheType:  {TTL: TTL},
+			cache.LocalCacheType:  {TTL: s.localTTL()},
 		},
 		MarshalFunc: msgpack.Marshal, UnmarshalFunc: msgpack.Unmarshal,
 	}})

@@ -29,7 +29,8 @@ type Config struct {
 	Duration, LocalTTL    time.Duration
 	MaxStaleness, Timeout time.Duration // 0: none, the cache's own
 	Chaos                 bool
-	Reads, Writes         int // a second; Reads 0: as many as it can
+	Tolerant              bool // reads and writes that fail are counted, and end nothing; as with Chaos
+	Reads, Writes         int  // a second; Reads 0: as many as it can
 	ValueSize             int
 	Seed                  uint64
 	Trace                 string

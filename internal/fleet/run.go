@@ -50,7 +50,7 @@ const (
 	// that the run's are counted alone.
 	settle = 100 * time.Millisecond
 	// quiet is how long all is quiet before entries are compared with Redis.
-	quiet = 2 * time.Second
+	quiet = mendTime
 )
 
 // Do starts the workers, lets them work at the same time, and returns what came
@@ -80,7 +80,7 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 	defer func() { stopAll(all) }()
 	for i := range r.Workers {
 		c := r.Config
-		c.Worker = i
+		c.Worker, c.Tolerant = i, r.Tolerant || r.Chaos
 		if r.Chaos {
 			c.Addr, c.Single, c.Timeout = []string{ls[i].addr()}, true, faultTimeout
 		}

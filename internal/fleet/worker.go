@@ -226,7 +226,7 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 			l.generation++ // it may yet happen: nobody could be judged by this key any more
 			w.res.Unknown++
 			w.res.Errors++
-		case w.Chaos && ctx.Err() == nil: // refused: it did not happen
+		case w.Tolerant && ctx.Err() == nil: // refused: it did not happen
 			l.version--
 			w.res.Errors++
 		default:
@@ -252,7 +252,7 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 			if ctx.Err() != nil {
 				return nil
 			}
-			if w.Chaos {
+			if w.Tolerant {
 				w.res.Errors++
 				continue
 			}
