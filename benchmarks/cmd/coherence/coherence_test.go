@@ -127,14 +127,14 @@ func TestReportHasARowForEachSideWithAndWithoutFaults(t *testing.T) {
 		r := row{side: s}
 		r.calm = measure{reads: 1000, perSecond: 500, hitRate: 0.5, commands: 0.25, age: newAges()}
 		r.fast = measure{perSecond: 123456}
-		r.faults = measure{reads: 1000, stale: 10, perSecond: 400, hitRate: 0.25, commands: 0.5, age: newAges(), left: 1234, failed: 7}
+		r.faults = measure{reads: 1000, calls: 2000, stale: 10, perSecond: 400, hitRate: 0.25, commands: 0.5, age: newAges(), left: 1234, failed: 7}
 		r.faults.age.RecordValue(2500)
 		f.rows = append(f.rows, r)
 	}
 	text := f.markdown("plot.svg", map[string]string{"github.com/redis/rueidis": "v1.2.3"})
 	for _, want := range []string{
 		"| rueidis | client tracking | no | 0 | - | 0 | 50 % | 500 (123,456) | 0.25 | 0 |\n",
-		"| FlipCache pubsub, lease 300ms | pub/sub | yes | 1 % | 2.5 / 2.5 / 2.5 | 1,234 | 25 % | 400 | 0.5 | 7 |\n",
+		"| FlipCache pubsub, lease 300ms | pub/sub | yes | 1 % | 2.5 / 2.5 / 2.5 | 1,234 | 25 % | 400 | 0.5 | 0.35 % |\n",
 		"github.com/redis/rueidis v1.2.3,", "cascache", "(plot.svg)",
 	} {
 		if !strings.Contains(text, want) {

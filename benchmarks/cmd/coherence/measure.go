@@ -27,12 +27,13 @@ type setting struct {
 
 // A measure is what came of it.
 type measure struct {
-	reads, stale, failed uint64
-	perSecond            float64
-	age                  *hdrhistogram.Histogram // of stale reads, in µs
-	hitRate              float64
-	commands             float64 // of Redis, a read
-	left, unreadable     int     // of the workers' entries
+	reads, stale     uint64
+	calls, failed    uint64 // reads and writes
+	perSecond        float64
+	age              *hdrhistogram.Histogram // of stale reads, in µs
+	hitRate          float64
+	commands         float64 // of Redis, a read
+	left, unreadable int     // of the workers' entries
 }
 
 // measure runs a side on a server of its own.
@@ -65,6 +66,7 @@ func (p plan) measure(ctx context.Context, s side, how setting, kind *string) (m
 		m.reads += w.Reads
 		m.stale += w.Stale
 		m.failed += w.Errors
+		m.calls += w.Reads + w.Writes + w.Errors
 		m.perSecond += float64(w.Reads) / w.Elapsed.Seconds()
 		var ages hdrhistogram.Snapshot
 		if err := json.Unmarshal(w.Measured, &ages); err != nil {

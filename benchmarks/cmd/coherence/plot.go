@@ -100,6 +100,6 @@ func (f *figures) panel(p panel) (*plot.Plot, error) {
 	}
 	drawn.Legend.Top, drawn.Legend.Padding = true, vg.Points(2)
 	drawn.X.Min, drawn.X.Max = p.least, max(10*p.least, 1.5*drawn.X.Max)
-	drawn.Y.Min, drawn.Y.Max = -0.5, float64(len(names))-0.5
+	drawn.Y.Min, drawn.Y.Max = -0.5, float64(len(names))+0.8 // room for the legend
 	return drawn, nil
 }

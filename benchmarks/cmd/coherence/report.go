@@ -36,7 +36,7 @@ func (f *figures) markdown(picture string, versions map[string]string) string {
 - local hit rate: reads for which Redis was not asked for a value, by its own count.
 - reads a second: of all processes, of %s that are due; in brackets as fast as they can, without faults, with the judge's work in it.
 - commands a read: all that Redis was sent meanwhile, by its own count; writes, messages and heartbeats included.
-- failed: reads and writes that returned an error. A cache that drops its entries with its connection, or with its lease, cannot answer
+- failed: of reads and writes, those that returned an error. A cache that drops its entries with its connection, or with its lease, cannot answer
   a read before Redis can be reached again; one that keeps them answers with what it has. Where a write may have happened all the same,
   its key is given up for a fresh one.
 - faults: links are cut, stalled in one way or both, delayed and throttled, all connections killed, processes and the server frozen,
@@ -57,7 +57,7 @@ func (f *figures) markdown(picture string, versions map[string]string) string {
 				left += fmt.Sprintf(", %s unreadable", thousands(m.unreadable))
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s%s | %.2g | %s |\n", r.name, r.hears, mark,
-				m.staleRate(), m.ages(), left, percent(m.hitRate), thousands(int(m.perSecond)), fast, m.commands, thousands(int(m.failed)))
+				share(m.stale, m.reads), m.ages(), left, percent(m.hitRate), thousands(int(m.perSecond)), fast, m.commands, share(m.failed, m.calls))
 		}
 	}
 	b.WriteString("\nVersions:")
@@ -74,11 +74,12 @@ func (f *figures) markdown(picture string, versions map[string]string) string {
 
 func (m measure) rate() float64 { return float64(m.stale) / float64(m.reads) }
 
-func (m measure) staleRate() string {
-	if m.stale == 0 {
+// share formats n of all; a bare 0 stands for none at all.
+func share(n, all uint64) string {
+	if n == 0 {
 		return "0"
 	}
-	return percent(m.rate())
+	return percent(float64(n) / float64(all))
 }
 
 func (m measure) ages() string {
