@@ -7,7 +7,7 @@ GOTEST = go test $(if $(RACE),-race) -timeout 10m
 
 .PHONY: help
 help: ## print this
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: ## worker processes that share Redis: stale reads with and without invalidation
@@ -95,3 +95,7 @@ bench: redis-server ## the figures side by side, by benchstat; report in benchma
 .PHONY: bench-fanout
 bench-fanout: redis-server ## what a write costs the server, by how many processes listen; report in benchmarks/results
 	go run ./benchmarks/cmd/fanout $(BENCHFLAGS)
+
+.PHONY: bench-coherence
+bench-coherence: redis-server ## stale reads of this library and of its peers, with faults and without (12 minutes); report in benchmarks/results
+	go run ./benchmarks/cmd/coherence $(BENCHFLAGS)

@@ -7,6 +7,7 @@ import (
 	golru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/fifo"
 	"github.com/flipcache/flipcache/lru"
 )
@@ -74,12 +75,12 @@ func BenchmarkContainers(b *testing.B) {
 		{"fifo.Locked", golruCache{lockedPeer}, fifoLocked{lockedFIFO}},
 	} {
 		b.Run("op=hit/of="+c.name, func(b *testing.B) {
-			ks := keys(keyCount)
+			ks := sides.Keys(keyCount)
 			for _, k := range ks {
 				c.peer.set(k, value)
 				c.ours.set(k, value)
 			}
-			order := shuffled(ks, 1)
+			order := sides.Shuffled(ks, 1)
 			hit := func(c container) func(int, int) {
 				return func(_, n int) {
 					for range n / keyCount {
@@ -92,10 +93,10 @@ func BenchmarkContainers(b *testing.B) {
 					}
 				}
 			}
-			compare(b, 1, 50*keyCount, side{"golang-lru", hit(c.peer)}, side{"flipcache", hit(c.ours)})
+			sides.Compare(b, 1, 50*keyCount, sides.Side{Name: "golang-lru", Run: hit(c.peer)}, sides.Side{Name: "flipcache", Run: hit(c.ours)})
 		})
 		b.Run("op=set/of="+c.name, func(b *testing.B) {
-			ks := keys(10 * keyCount)
+			ks := sides.Keys(10 * keyCount)
 			rand.New(rand.NewPCG(1, 2)).Shuffle(len(ks), func(i, j int) { ks[i], ks[j] = ks[j], ks[i] })
 			set := func(c container) func(int, int) {
 				return func(_, n int) {
@@ -106,7 +107,7 @@ func BenchmarkContainers(b *testing.B) {
 					}
 				}
 			}
-			compare(b, 1, 50*keyCount, side{"golang-lru", set(c.peer)}, side{"flipcache", set(c.ours)})
+			sides.Compare(b, 1, 50*keyCount, sides.Side{Name: "golang-lru", Run: set(c.peer)}, sides.Side{Name: "flipcache", Run: set(c.ours)})
 		})
 	}
 }

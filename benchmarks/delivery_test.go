@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -29,7 +30,7 @@ func BenchmarkDelivery(b *testing.B) {
 	const name = "delivery"
 	const other = "xelivery" // as long
 	ctx := context.Background()
-	ks := keys(keyCount)
+	ks := sides.Keys(keyCount)
 	cache := newCache(b, openStore(b, invalidate.PubSub), name, hybrid.Options[string, string]{TTL: setTTL})
 	multi, publish := bareClient(b), bareClient(b)
 	send := multiSet(b, ctx, multi, ks, func(_, i int) int { return i })
@@ -57,11 +58,11 @@ func BenchmarkDelivery(b *testing.B) {
 		send  func(i int) error
 	}
 	read := func(int) error { return nil }
-	sides := []watched{
+	hearers := []watched{
 		{"publish", theirs, func(int) error {
 			return publish.Do(ctx, publish.B().Publish().Channel(invalidate.Channel(other)).Message(message).Build()).Error()
 		}},
-		{"multi", theirs, func(int) error { send.run(0, 1); return nil }},
+		{"multi", theirs, func(int) error { send.Run(0, 1); return nil }},
 		{"flipcache", ours, func(i int) error { return cache.Set(ctx, ks[i%keyCount], value) }},
 	}
 	if tracker, err := invalidate.Open(ctx, invalidate.Config{Mode: invalidate.Tracking, Client: redisServer(b).ClientOption(), Timeout: 3 * time.Second}); err == nil {
@@ -78,16 +79,16 @@ func BenchmarkDelivery(b *testing.B) {
 			}
 			return err
 		}
-		sides = append(sides, watched{"tracking", pushes, func(i int) error {
+		hearers = append(hearers, watched{"tracking", pushes, func(i int) error {
 			return writer.Do(ctx, setCommand(writer, names[i%keyCount])).Error()
 		}})
 	}
-	begin, end := make([][]float64, len(sides)), make([][]float64, len(sides))
+	begin, end := make([][]float64, len(hearers)), make([][]float64, len(hearers))
 	for i := 0; b.Loop(); i++ {
 		if err := read(i); err != nil {
 			b.Fatal(err)
 		}
-		for s, side := range sides {
+		for s, side := range hearers {
 			began := time.Now()
 			if err := side.send(i); err != nil {
 				b.Fatal(err)
@@ -102,11 +103,11 @@ func BenchmarkDelivery(b *testing.B) {
 			}
 		}
 	}
-	for s, side := range sides {
-		b.ReportMetric(quantile(begin[s], 0.5), side.name+"-begin-p50-ns")
-		b.ReportMetric(quantile(begin[s], 0.99), side.name+"-begin-p99-ns")
-		b.ReportMetric(quantile(end[s], 0.5), side.name+"-end-p50-ns")
-		b.ReportMetric(quantile(end[s], 0.99), side.name+"-end-p99-ns")
+	for s, side := range hearers {
+		b.ReportMetric(sides.Quantile(begin[s], 0.5), side.name+"-begin-p50-ns")
+		b.ReportMetric(sides.Quantile(begin[s], 0.99), side.name+"-begin-p99-ns")
+		b.ReportMetric(sides.Quantile(end[s], 0.5), side.name+"-end-p50-ns")
+		b.ReportMetric(sides.Quantile(end[s], 0.99), side.name+"-end-p99-ns")
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -15,9 +15,13 @@
 // These are Go benchmarks. `make bench` runs them several times by cmd/bench,
 // has benchstat compare, and leaves a report with the machine's name in
 // results. A benchmark's sides run in turn, in short batches, within one
-// process (compare_test.go), so that noise of the machine meets all of them;
+// process (internal/sides), so that noise of the machine meets all of them;
 // what is reported is the median batch.
 //
 // cmd/fanout is a program of its own (`make bench-fanout`): what a write costs
 // the server, by how many processes listen.
+//
+// So is cmd/coherence (`make bench-coherence`): how often and for how long
+// processes read what is stale, through this library and through its peers, with
+// faults and without.
 package benchmarks

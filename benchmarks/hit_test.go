@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -30,8 +31,8 @@ func BenchmarkHit(b *testing.B) {
 
 func benchmarkHit(b *testing.B, goroutines int, store *hybrid.Store) {
 	ctx := context.Background()
-	ks := keys(keyCount)
-	order := shuffled(ks, 1)
+	ks := sides.Keys(keyCount)
+	order := sides.Shuffled(ks, 1)
 	cache := newCache(b, store, "hit", hybrid.Options[string, string]{TTL: time.Hour})
 	plain := make(map[string]string, len(ks))
 	for _, k := range ks {
@@ -41,8 +42,8 @@ func benchmarkHit(b *testing.B, goroutines int, store *hybrid.Store) {
 		}
 	}
 	hits := cache.Stats().Hits
-	compare(b, goroutines, 50*keyCount*goroutines,
-		side{"map", func(_, n int) {
+	sides.Compare(b, goroutines, 50*keyCount*goroutines,
+		sides.Side{Name: "map", Run: func(_, n int) {
 			for range n / keyCount {
 				for _, k := range order {
 					if v := plain[k]; len(v) != len(value) {
@@ -52,7 +53,7 @@ func benchmarkHit(b *testing.B, goroutines int, store *hybrid.Store) {
 				}
 			}
 		}},
-		side{"flipcache", func(_, n int) {
+		sides.Side{Name: "flipcache", Run: func(_, n int) {
 			for range n / keyCount {
 				for _, k := range order {
 					if v, err := cache.Get(ctx, k); err != nil || len(v) != len(value) {

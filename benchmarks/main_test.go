@@ -3,75 +3,21 @@ package benchmarks
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"os"
-	"os/signal"
-	"runtime"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
-	"go.uber.org/goleak"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
-// running is the Redis of all benchmarks, once one has asked for it.
-var running atomic.Pointer[redisserver.Server]
+func TestMain(m *testing.M) { sides.Main(m) }
 
-// start starts a redis-server where one is installed, else miniredis, and
-// prints which, as a configuration line of the Go benchmark format.
-var start = sync.OnceValue(func() error {
-	s, err := redisserver.Any()
-	if err != nil {
-		return err
-	}
-	running.Store(s)
-	fmt.Printf("redis: %s\n", s.Kind)
-	return nil
-})
-
-func TestMain(m *testing.M) {
-	stop := func() {
-		if s := running.Load(); s != nil {
-			s.Close()
-		}
-	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		if _, open := <-interrupted; open {
-			stop()
-			os.Exit(130)
-		}
-	}()
-	fmt.Printf("go: %s\ncores: %d\n", runtime.Version(), runtime.NumCPU())
-	code := m.Run()
-	stop()
-	signal.Stop(interrupted)
-	close(interrupted)
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func redisServer(b *testing.B) *redisserver.Server {
-	b.Helper()
-	if err := start(); err != nil {
-		b.Fatal(err)
-	}
-	return running.Load()
-}
+func redisServer(b *testing.B) *redisserver.Server { b.Helper(); return sides.Redis(b) }
 
 // openStore opens a Store that ends with b. Where the server cannot track, b is
 // skipped.
@@ -127,26 +73,6 @@ func subscribe(b *testing.B, channel string, hear func(rueidis.PubSubMessage)) {
 
 // keyCount is how many keys the benchmarks work on.
 const keyCount = 1000
-
-// keys returns n keys of equal length.
-func keys(n int) []string {
-	ks := make([]string, n)
-	for i := range ks {
-		ks[i] = fmt.Sprintf("user:%06d", i)
-	}
-	return ks
-}
-
-// shuffled returns ks times over, in an order that is the same in each run. The
-// strings are copies: who looks them up has to compare the bytes.
-func shuffled(ks []string, times int) []string {
-	order := make([]string, 0, len(ks)*times)
-	for _, k := range ks {
-		order = append(order, slices.Repeat([]string{strings.Clone(k)}, times)...)
-	}
-	rand.New(rand.NewPCG(1, 2)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	return order
-}
 
 // value is what is stored under every key.
 var value = strings.Repeat("v", 100)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -43,7 +44,7 @@ func BenchmarkMiss(b *testing.B) {
 func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, string], goroutines int) {
 	const name = "miss"
 	ctx := context.Background()
-	ks := keys(keyCount)
+	ks := sides.Keys(keyCount)
 	names := prefixed(name, ks)
 	// The keys are written by another Store: the reader's tier has none.
 	writer := newCache(b, openStore(b, invalidate.PubSub), name, hybrid.Options[string, string]{TTL: time.Hour, NoLocal: true})
@@ -60,8 +61,8 @@ func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, 
 	at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
 	next := make([]int, goroutines) // where each goroutine of the cache's side goes on
 
-	compare(b, goroutines, max(64, 16*goroutines),
-		side{"get", func(g, n int) {
+	sides.Compare(b, goroutines, max(64, 16*goroutines),
+		sides.Side{Name: "get", Run: func(g, n int) {
 			for i := range n {
 				if _, err := get.Do(ctx, get.B().Get().Key(names[at(g, i)]).Build()).ToString(); err != nil {
 					b.Error(err)
@@ -69,7 +70,7 @@ func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, 
 				}
 			}
 		}},
-		side{"get-pttl", func(g, n int) {
+		sides.Side{Name: "get-pttl", Run: func(g, n int) {
 			for i := range n {
 				k := names[at(g, i)]
 				rs := getPTTL.DoMulti(ctx, getPTTL.B().Get().Key(k).Build(), getPTTL.B().Pttl().Key(k).Build())
@@ -79,7 +80,7 @@ func benchmarkMiss(b *testing.B, mode invalidate.Mode, o hybrid.Options[string, 
 				}
 			}
 		}},
-		side{"flipcache", func(g, n int) {
+		sides.Side{Name: "flipcache", Run: func(g, n int) {
 			for range n {
 				k := ks[at(g, next[g])]
 				next[g]++

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -24,8 +25,8 @@ const (
 func BenchmarkOriginal(b *testing.B) {
 	const times = 100
 	ctx := context.Background()
-	ks := keys(keyCount)
-	order := shuffled(ks, times)
+	ks := sides.Keys(keyCount)
+	order := sides.Shuffled(ks, times)
 	cache := newCache(b, openStore(b, invalidate.PubSub), "original", hybrid.Options[string, string]{TTL: time.Hour})
 	client := bareClient(b)
 	plain := make(map[string]string, len(ks))
@@ -69,7 +70,7 @@ func BenchmarkOriginal(b *testing.B) {
 		b.Errorf("not all reads were local: %+v", s)
 	}
 	reads := float64(len(order))
-	r, l, m := median(redis), median(local), median(bare)
+	r, l, m := sides.Median(redis), sides.Median(local), sides.Median(bare)
 	b.ReportMetric(r/reads*1e9, "get-ns/op")
 	b.ReportMetric(l/reads*1e9, "flipcache-ns/op")
 	b.ReportMetric(m/reads*1e9, "map-ns/op")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -48,13 +49,13 @@ func benchmarkSet(b *testing.B, subscribers, goroutines int) {
 		subscribe(b, invalidate.Channel(multiName), ignore)
 		subscribe(b, invalidate.Channel(setName), ignore)
 	}
-	ks := keys(keyCount)
+	ks := sides.Keys(keyCount)
 	at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
 
-	compare(b, goroutines, max(64, 16*goroutines),
+	sides.Compare(b, goroutines, max(64, 16*goroutines),
 		multiSet(b, ctx, bareClient(b), ks, at),
 		plainSet(b, ctx, bareClient(b), at),
-		side{"flipcache", func(g, n int) {
+		sides.Side{Name: "flipcache", Run: func(g, n int) {
 			for i := range n {
 				if err := cache.Set(ctx, ks[at(g, i)], value); err != nil {
 					b.Error(err)
@@ -65,9 +66,9 @@ func benchmarkSet(b *testing.B, subscribers, goroutines int) {
 	)
 }
 
-func plainSet(b *testing.B, ctx context.Context, client rueidis.Client, at func(g, i int) int) side {
-	plain := prefixed(plainName, keys(keyCount))
-	return side{"set", func(g, n int) {
+func plainSet(b *testing.B, ctx context.Context, client rueidis.Client, at func(g, i int) int) sides.Side {
+	plain := prefixed(plainName, sides.Keys(keyCount))
+	return sides.Side{Name: "set", Run: func(g, n int) {
 		for i := range n {
 			if err := client.Do(ctx, setCommand(client, plain[at(g, i)])).Error(); err != nil {
 				b.Error(err)
@@ -78,7 +79,7 @@ func plainSet(b *testing.B, ctx context.Context, client rueidis.Client, at func(
 }
 
 // multiSet sends what Set sends: a message of the same form and length.
-func multiSet(b *testing.B, ctx context.Context, client rueidis.Client, ks []string, at func(g, i int) int) side {
+func multiSet(b *testing.B, ctx context.Context, client rueidis.Client, ks []string, at func(g, i int) int) sides.Side {
 	names := prefixed(multiName, ks)
 	channel := invalidate.Channel(multiName)
 	messages := make([]string, len(ks))
@@ -86,7 +87,7 @@ func multiSet(b *testing.B, ctx context.Context, client rueidis.Client, ks []str
 		m, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, uint64(i), []string{k})
 		messages[i] = string(m)
 	}
-	return side{"multi", func(g, n int) {
+	return sides.Side{Name: "multi", Run: func(g, n int) {
 		for i := range n {
 			k := at(g, i)
 			replies := client.DoMulti(ctx,

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/flights"
 	"github.com/flipcache/flipcache/internal/tier"
@@ -31,8 +32,8 @@ func BenchmarkStorm(b *testing.B) {
 	write := func(k string) {
 		table.EndWrite(table.BeginWrite(k, 0, nil), true, flights.Reply[string]{Value: value, Keep: true, Deadline: clock.Never})
 	}
-	ks := keys(keyCount)
-	order := shuffled(ks, 1)
+	ks := sides.Keys(keyCount)
+	order := sides.Shuffled(ks, 1)
 	for _, k := range ks {
 		write(k)
 	}
@@ -72,9 +73,9 @@ func BenchmarkStorm(b *testing.B) {
 		}
 	}
 	told, took := 0, time.Duration(0)
-	compare(b, 1, 10_000*keyCount,
-		side{"quiet", func(_, n int) { hits(n) }},
-		side{"flipcache", func(_, n int) {
+	sides.Compare(b, 1, 10_000*keyCount,
+		sides.Side{Name: "quiet", Run: func(_, n int) { hits(n) }},
+		sides.Side{Name: "flipcache", Run: func(_, n int) {
 			stop, done := make(chan struct{}), make(chan int)
 			go storm(stop, done)
 			began := time.Now()

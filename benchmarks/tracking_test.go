@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -26,7 +27,7 @@ func BenchmarkSetTracking(b *testing.B) {
 		for _, goroutines := range []int{1, 64} {
 			b.Run(fmt.Sprintf("bytes=%d/goroutines=%d", size, goroutines), func(b *testing.B) {
 				ctx := context.Background()
-				ks, value := keys(keyCount), strings.Repeat("v", size)
+				ks, value := sides.Keys(keyCount), strings.Repeat("v", size)
 				cache := newCache(b, openStore(b, invalidate.Tracking), "tracked", hybrid.Options[string, string]{TTL: setTTL})
 				tracked := trackedClient(b)
 				at := func(g, i int) int { return (g*keyCount/goroutines + i) % keyCount }
@@ -42,10 +43,10 @@ func BenchmarkSetTracking(b *testing.B) {
 						}
 					}
 				}
-				compare(b, goroutines, max(64, 16*goroutines),
-					side{"set-default", set(bareClient(b), "set-def")},
-					side{"set-tracked", set(tracked, "set-tra")},
-					side{"flipcache", func(g, n int) {
+				sides.Compare(b, goroutines, max(64, 16*goroutines),
+					sides.Side{Name: "set-default", Run: set(bareClient(b), "set-def")},
+					sides.Side{Name: "set-tracked", Run: set(tracked, "set-tra")},
+					sides.Side{Name: "flipcache", Run: func(g, n int) {
 						for i := range n {
 							if err := cache.Set(ctx, ks[at(g, i)], value); err != nil {
 								b.Error(err)

@@ -10,14 +10,19 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/hybrid"
+	"github.com/flipcache/flipcache/internal/fleet"
 )
 
 // open is all that a process needs to take part; Invalidation is the one switch.
-func open(ctx context.Context, client rueidis.ClientOption, c config) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
+func open(ctx context.Context, c fleet.Config) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
+	v, err := parseVariant(c.Variant, c.MaxStaleness)
+	if err != nil {
+		return nil, nil, err
+	}
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-		Client:       client,
-		Invalidation: c.Mode,
-		MaxStaleness: c.MaxStaleness, // 0: what fails silently is not noticed at once
+		Client:       rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single},
+		Invalidation: v.mode,
+		MaxStaleness: v.lease, // 0: what fails silently is not noticed at once
 		Timeout:      c.Timeout,
 	})
 	if err != nil {
@@ -34,11 +39,35 @@ func open(ctx context.Context, client rueidis.ClientOption, c config) (*hybrid.S
 	return store, cache, nil
 }
 
-// keyName is the name of a key in one of its generations: one whose write had an
-// unknown outcome is given up for a fresh one.
-func keyName(key int, generation uint64) string { return fmt.Sprintf("%d.%d", key, generation) }
+// member is the cache as the fleet uses it: a value is its version and padding.
+type member struct {
+	store *hybrid.Store
+	cache *hybrid.Cache[string, []byte]
+	size  int
+}
 
-// A value is its version and padding.
+func (m member) Get(ctx context.Context, key string) (version uint64, err error) {
+	v, err := m.cache.Get(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	return versionOf(v)
+}
+
+func (m member) Set(ctx context.Context, key string, version uint64) error {
+	return m.cache.Set(ctx, key, newValue(version, m.size))
+}
+
+func (m member) SetMany(ctx context.Context, keys []string, version uint64) error {
+	batch := make(map[string][]byte, len(keys))
+	for _, k := range keys {
+		batch[k] = newValue(version, m.size)
+	}
+	return m.cache.SetMany(ctx, batch)
+}
+
+func (m member) Close() { m.store.Close() }
+
 func newValue(version uint64, size int) []byte {
 	v := make([]byte, size)
 	binary.BigEndian.PutUint64(v, version)

@@ -13,9 +13,9 @@
 //	go run ./examples/workers -chaos -duration 60s -seed 7             # links, processes and the server fail
 //	go run ./examples/workers -trace accesses.gz     # the keys of a trace, for those of a Zipf distribution
 //
-// Where to look: cache.go is how a process uses the library, worker.go what it
-// does with it, run.go how the workers are started, ended and added up, chaos.go
-// and link.go what goes wrong.
+// Where to look: cache.go is how a process uses the library, run.go what is run,
+// report.go how it is added up. What a worker does, how workers are started and
+// ended, and what goes wrong is in internal/fleet, which a benchmark uses, too.
 package main
 
 import (
@@ -33,6 +33,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/hybrid"
+	"github.com/flipcache/flipcache/internal/fleet"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -57,8 +58,8 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == workerArg {
-		os.Exit(workerMain(os.Stdin, os.Stdout, os.Stderr))
+	if fleet.IsWorker() {
+		os.Exit(fleet.Work(join, os.Stdin, os.Stdout, os.Stderr))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -181,10 +182,9 @@ func parseVariant(s string, lease time.Duration) (v variant, err error) {
 
 // redis is where the workers find Redis.
 type redis struct {
-	client rueidis.ClientOption
-	kind   string
-	pid    int // 0: not ours to stop
-	stop   func()
+	fleet.Redis
+	kind string
+	stop func()
 }
 
 func server(o options) (redis, error) {
@@ -200,12 +200,12 @@ func server(o options) (redis, error) {
 	case "embedded":
 		s, err = redisserver.StartEmbedded()
 	default:
-		return redis{rueidis.ClientOption{InitAddress: []string{o.redis}}, "Redis at " + o.redis, 0, func() {}}, nil
+		return redis{fleet.Redis{Client: rueidis.ClientOption{InitAddress: []string{o.redis}}}, "Redis at " + o.redis, func() {}}, nil
 	}
 	if err != nil {
 		return redis{}, err
 	}
-	return redis{s.ClientOption(), s.Kind, s.Pid(), func() { s.Close() }}, nil
+	return redis{fleet.Redis{Client: s.ClientOption(), Pid: s.Pid()}, s.Kind, func() { s.Close() }}, nil
 }
 
 // variants returns what to run: with "all", what hybrid.Open accepts.

@@ -4,15 +4,11 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,13 +17,14 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/flipcache/flipcache/internal/fleet"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 )
 
 // The test binary is a worker, or the demo, where it is started as one.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == workerArg || os.Getenv("WORKERS_TEST_DEMO") != "" {
+	if fleet.IsWorker() || os.Getenv("WORKERS_TEST_DEMO") != "" {
 		main()
 		return
 	}
@@ -105,42 +102,17 @@ func TestTextBeginsWithASentence(t *testing.T) {
 }
 
 func TestTraceIsReplayed(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string, zip bool) string {
-		path := filepath.Join(dir, name)
-		var b bytes.Buffer
-		if zip {
-			z := gzip.NewWriter(&b)
-			io.WriteString(z, text)
-			z.Close()
-		} else {
-			b.WriteString(text)
-		}
-		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
+	trace := filepath.Join(t.TempDir(), "trace")
+	if err := os.WriteFile(trace, []byte("1 50 0 0\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	for path, want := range map[string][]int32{
-		write("pages", "7\n9\n\n7\n", false):              {0, 1, 0},
-		write("pages.gz", "7\n9\n7\n", true):              {0, 1, 0},
-		write("ranges.gz", "10 3 0 0\n11 1 0 0\n", true):  {0, 1, 2, 1},
-		write("ranges", "10 3 0 0\n5 0 0 0\n11 1", false): {0, 1, 2, 1},
-	} {
-		got, keys, err := readTrace(path)
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || keys != int(want[1])+1 && keys != 3 {
-			t.Errorf("%s: got %v, %d keys, %v; want %v", filepath.Base(path), got, keys, err, want)
-		}
-	}
-	for _, path := range []string{write("empty", "", false), write("words", "seven\n", false), write("huge", "1 99999999999999\n", false),
-		write("negative", "1 -1\n", false), filepath.Join(dir, "none")} {
-		if _, _, err := readTrace(path); err == nil || !strings.Contains(err.Error(), "-trace") {
-			t.Errorf("%s: got %v, want an error that names -trace", filepath.Base(path), err)
-		}
-	}
-	r := runJSON(t, "-redis", "embedded", "-mode", "pubsub", "-workers", "2", "-duration", "300ms", "-trace", write("t", "1 50 0 0\n", false))
+	r := runJSON(t, "-redis", "embedded", "-mode", "pubsub", "-workers", "2", "-duration", "300ms", "-trace", trace)
 	if r.Keys != 50 || r.Runs[0].Reads == 0 {
 		t.Errorf("replayed: %+v", r)
+	}
+	var out, errOut bytes.Buffer
+	if code := demo(context.Background(), []string{"-redis", "embedded", "-trace", trace + "none"}, &out, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "-trace: ") {
+		t.Errorf("no trace: exit code %d, %q", code, errOut.String())
 	}
 }
 
@@ -264,44 +236,6 @@ func TestDeadWorkerFailsTheRunAndShowsItsLog(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 	allGone(t, workers)
-}
-
-func TestOwnedKeysAreShared(t *testing.T) {
-	for _, c := range []struct{ key, worker, workers, keys, want int }{
-		{0, 0, 4, 10, 0}, {0, 3, 4, 10, 3}, {9, 0, 4, 10, 8}, {9, 1, 4, 10, 9}, {9, 3, 4, 10, 3}, {5, 0, 1, 10, 5},
-	} {
-		if got := owned(c.key, c.worker, c.workers, c.keys); got != c.want {
-			t.Errorf("owned(%d, %d, %d, %d) = %d, want %d", c.key, c.worker, c.workers, c.keys, got, c.want)
-		}
-	}
-}
-
-func TestScheduleIsTheSamePerSeedAndEndsInTime(t *testing.T) {
-	const length = 60 * time.Second
-	a, b, other := schedule(7, 4, length, true), schedule(7, 4, length, true), schedule(8, 4, length, true)
-	if !slices.Equal(a, b) || slices.Equal(a, other) || len(a) < 50 {
-		t.Errorf("%d faults; the same seed gives the same: %t, another one too: %t", len(a), slices.Equal(a, b), slices.Equal(a, other))
-	}
-	kinds := make(map[string]int)
-	for i, f := range a {
-		kinds[f.kind]++
-		if f.at < chaosBegins || f.at+f.length > length-chaosPauses || i > 0 && f.at < a[i-1].at {
-			t.Errorf("%+v", f)
-		}
-		if f.worker < 0 && f.kind != freeze {
-			t.Errorf("%+v is of the server", f)
-		}
-	}
-	for _, k := range []string{cutLink, stallLink, stallUp, stallDown, delayLink, delayUp, delayDown, throttle, killClients, freeze} {
-		if kinds[k] == 0 {
-			t.Errorf("no %s in a minute", k)
-		}
-	}
-	for _, f := range schedule(7, 4, length, false) {
-		if f.worker < 0 {
-			t.Errorf("%+v stops a server that is not the demo's", f)
-		}
-	}
 }
 
 // Under a lease no read is older than it, whatever fails; without, the judge

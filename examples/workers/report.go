@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/flipcache/flipcache/internal/fleet"
 )
 
 // report is what -json prints.
@@ -63,7 +65,7 @@ type ages struct {
 }
 
 // sum adds the workers' results up.
-func sum(v variant, results []result) run {
+func sum(v variant, results []fleet.Result) (run, error) {
 	r := run{Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000}
 	var local, slow, age *hdrhistogram.Histogram
 	merge := func(into **hdrhistogram.Histogram, s *hdrhistogram.Snapshot) {
@@ -75,21 +77,25 @@ func sum(v variant, results []result) run {
 		}
 	}
 	for _, w := range results {
+		var m measured
+		if err := json.Unmarshal(w.Measured, &m); err != nil {
+			return r, err
+		}
 		r.Reads += w.Reads
-		r.LocalHits += w.LocalHits
+		r.LocalHits += m.LocalHits
 		r.Writes += w.Writes
 		r.UnknownWrites += w.Unknown
 		r.StaleReads += w.Stale
 		r.AgeLowerBounds += w.AgeLowerBounds
-		r.Sent += w.Sent
-		r.Received += w.Received
+		r.Sent += m.Sent
+		r.Received += m.Received
 		r.Lies += w.Lies
 		r.Errors += w.Errors
 		r.NotMended = max(r.NotMended, w.NotMended.Seconds()*1000)
 		r.ReadsPerSecond += float64(w.Reads) / w.Elapsed.Seconds()
-		merge(&local, w.Local)
-		merge(&slow, w.Redis)
-		merge(&age, w.Age)
+		merge(&local, m.Local)
+		merge(&slow, m.Redis)
+		merge(&age, m.Age)
 	}
 	if r.Reads > 0 {
 		r.LocalHitRate = float64(r.LocalHits) / float64(r.Reads)
@@ -102,7 +108,7 @@ func sum(v variant, results []result) run {
 	if r.StaleReads == 0 {
 		r.StaleAge = ages{}
 	}
-	return r
+	return r, nil
 }
 
 // title names the mode, and its lease.

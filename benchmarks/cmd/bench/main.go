@@ -51,31 +51,17 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	if out == "" {
 		out = results
 	}
+	measured, machine, err := report.Benchmarks(ctx, dir, ".", report.Run{Count: count, Benchtime: benchtime, Bench: bench})
+	if err != nil {
+		return err
+	}
+	r := &figures{Results: measured, machine: machine}
+
 	tmp, err := os.MkdirTemp("", "flipcache-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	binary := filepath.Join(tmp, "bench.test")
-	if _, err := report.Output(ctx, dir, "go", "test", "-c", "-o", binary, "."); err != nil {
-		return err
-	}
-
-	r := &figures{began: time.Now(), count: count, benchtime: benchtime, loadBefore: report.Load()}
-	r.commit = report.Commit(ctx, dir)
-	for i := range count {
-		fmt.Fprintf(os.Stderr, "run %d of %d\n", i+1, count)
-		text, err := report.Output(ctx, dir, binary, "-test.run", "^$", "-test.bench", bench, "-test.benchtime", benchtime.String())
-		if err != nil {
-			return err
-		}
-		r.add(text)
-	}
-	r.loadAfter = report.Load()
-	if len(r.results) == 0 {
-		return fmt.Errorf("no benchmark matches %q", bench)
-	}
-
 	converted := filepath.Join(tmp, "converted.txt")
 	if err := os.WriteFile(converted, r.converted(), 0o644); err != nil {
 		return err
@@ -90,16 +76,10 @@ func run(ctx context.Context, count int, benchtime time.Duration, bench, out str
 	text := r.markdown()
 	fmt.Print(text)
 
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	base := r.fileName()
+	if err := report.Write(out, map[string][]byte{base + ".md": []byte(text), base + ".txt": []byte(r.Raw.String())}); err != nil {
 		return err
 	}
-	base := filepath.Join(out, r.fileName())
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".txt", []byte(r.raw.String()), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "written: %s.md, and the raw figures beside it\n", base)
+	fmt.Fprintf(os.Stderr, "written: %s.md, and the raw figures beside it\n", filepath.Join(out, base))
 	return nil
 }

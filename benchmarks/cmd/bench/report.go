@@ -3,76 +3,16 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/flipcache/flipcache/benchmarks/internal/report"
 )
 
 // figures are what was measured, and where.
 type figures struct {
-	began                 time.Time
-	count                 int
-	benchtime             time.Duration
-	commit                string
-	loadBefore, loadAfter string
-
-	raw     strings.Builder   // what the benchmarks printed
-	config  map[string]string // "cpu", "cores", "go", "redis" and the like
-	results []result          // in the order in which the benchmarks first ran
-	tables  []string          // by benchstat, one a topic
-}
-
-// A result is one figure of one benchmark, in all runs.
-type result struct {
-	benchmark string // without "Benchmark" and the number of processors
-	unit      string
-	values    report.Figure
-}
-
-// add takes in what a run printed, in the Go benchmark format.
-func (r *figures) add(text string) {
-	r.raw.WriteString(text + "\n")
-	if r.config == nil {
-		r.config = make(map[string]string)
-	}
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) >= 4 && strings.HasPrefix(f[0], "Benchmark") {
-			name := strings.TrimPrefix(f[0], "Benchmark")
-			if i := strings.LastIndexByte(name, '-'); i >= 0 {
-				name = name[:i]
-			}
-			for i := 2; i+1 < len(f); i += 2 {
-				if v, err := strconv.ParseFloat(f[i], 64); err == nil {
-					r.figure(name, f[i+1], v)
-				}
-			}
-			continue
-		}
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && !strings.Contains(key, " ") {
-			r.config[key] = value
-		}
-	}
-}
-
-func (r *figures) figure(benchmark, unit string, v float64) {
-	for i := range r.results {
-		if r.results[i].benchmark == benchmark && r.results[i].unit == unit {
-			r.results[i].values = append(r.results[i].values, v)
-			return
-		}
-	}
-	r.results = append(r.results, result{benchmark, unit, report.Figure{v}})
-}
-
-func (r *figures) find(benchmark, unit string) (result, bool) {
-	i := slices.IndexFunc(r.results, func(x result) bool { return x.benchmark == benchmark && x.unit == unit })
-	if i < 0 {
-		return result{}, false
-	}
-	return r.results[i], true
+	*report.Results
+	machine report.Machine
+	tables  []string // by benchstat, one a topic
 }
 
 // side takes a unit such as "map-ns/op" apart. ok is false for other ones.
@@ -93,26 +33,26 @@ func side(unit string) (via, rest string, ok bool) {
 func (r *figures) converted() []byte {
 	var b strings.Builder
 	for _, key := range []string{"goos", "goarch", "cpu", "cores", "go", "redis"} {
-		if v := r.config[key]; v != "" {
+		if v := r.Config[key]; v != "" {
 			fmt.Fprintf(&b, "%s: %s\n", key, v)
 		}
 	}
-	rank := func(x result) int {
-		via, rest, _ := side(x.unit)
+	rank := func(x report.Result) int {
+		via, rest, _ := side(x.Unit)
 		n := slices.Index([]string{"ns/op", "allocs/op"}, rest)
 		if via == "flipcache" {
 			n += 2
 		}
 		return n
 	}
-	for _, x := range slices.SortedStableFunc(slices.Values(r.results), func(x, y result) int { return rank(x) - rank(y) }) {
-		name, unit := x.benchmark, x.unit
+	for _, x := range slices.SortedStableFunc(slices.Values(r.All), func(x, y report.Result) int { return rank(x) - rank(y) }) {
+		name, unit := x.Benchmark, x.Unit
 		if via, rest, ok := side(unit); ok {
 			name, unit = name+"/via="+via, rest
 		} else if !plain(unit) {
 			continue
 		}
-		for _, v := range x.values {
+		for _, v := range x.Values {
 			fmt.Fprintf(&b, "Benchmark%s 1 %v %s\n", name, v, unit)
 		}
 	}
@@ -126,11 +66,11 @@ func plain(unit string) bool {
 
 // topics returns the names of the benchmarks that benchstat has figures for.
 func (r *figures) topics() (names []string) {
-	for _, x := range r.results {
-		if _, _, ok := side(x.unit); !ok && !plain(x.unit) {
+	for _, x := range r.All {
+		if _, _, ok := side(x.Unit); !ok && !plain(x.Unit) {
 			continue
 		}
-		if name, _, _ := strings.Cut(x.benchmark, "/"); !slices.Contains(names, name) {
+		if name, _, _ := strings.Cut(x.Benchmark, "/"); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -155,18 +95,18 @@ var targets = []struct {
 
 func (r *figures) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Benchmarks: %s, %s cores\n\n", r.config["cpu"], r.config["cores"])
-	if r.embedded() {
+	fmt.Fprintf(&b, "# Benchmarks: %s, %s cores\n\n", r.machine.CPU, r.machine.Cores)
+	if r.Embedded() {
 		b.WriteString("**Measured on miniredis, inside the process: what has a round trip in it says nothing about Redis.**\n\n")
 	}
-	b.WriteString(r.machine().Markdown())
+	b.WriteString(r.machine.Markdown())
 
 	b.WriteString("\n## Numbers to reach\n\nEach figure is the median of the runs.\n")
 	b.WriteString("On an idle machine most of a round trip from one goroutine is the waking of a core, which hides what the library adds:\n")
 	b.WriteString("with 64 goroutines nothing sleeps, and where client and Redis share the cores, each microsecond of either shows.\n\n")
 	b.WriteString("| what | figure | lowest to highest run | at most | |\n|---|---|---|---|---|\n")
 	for _, t := range targets {
-		x, ok := r.find(t.benchmark, t.unit)
+		values, ok := r.Find(t.benchmark, t.unit)
 		if !ok {
 			continue
 		}
@@ -174,13 +114,13 @@ func (r *figures) markdown() string {
 		if t.limit >= 0 {
 			limit, verdict = report.Number(t.limit), "met"
 			switch {
-			case r.embedded() && !strings.HasPrefix(t.benchmark, "Hit/"):
+			case r.Embedded() && !strings.HasPrefix(t.benchmark, "Hit/"):
 				verdict = "says nothing"
-			case x.values.Median() > t.limit:
+			case values.Median() > t.limit:
 				verdict = "**missed**"
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s to %s | %s | %s |\n", t.what, report.Number(x.values.Median()), report.Number(x.values.Low()), report.Number(x.values.High()), limit, verdict)
+		fmt.Fprintf(&b, "| %s | %s | %s to %s | %s | %s |\n", t.what, report.Number(values.Median()), report.Number(values.Low()), report.Number(values.High()), limit, verdict)
 	}
 
 	b.WriteString("\n## Side by side\n\n")
@@ -192,34 +132,23 @@ func (r *figures) markdown() string {
 	b.WriteString("\n## All other figures\n\n")
 	b.WriteString("`x-side`: the time of flipcache by that side's, in the same round.\n\n")
 	b.WriteString("| benchmark | figure | median run | lowest | highest |\n|---|---|---|---|---|\n")
-	for _, x := range r.results {
-		if _, _, ok := side(x.unit); ok || plain(x.unit) {
+	for _, x := range r.All {
+		if _, _, ok := side(x.Unit); ok || plain(x.Unit) {
 			continue
 		}
-		show, unit := report.Number, x.unit
+		show, unit := report.Number, x.Unit
 		if name, ok := strings.CutSuffix(unit, "-ns"); ok {
 			show, unit = report.Microseconds, name+", µs"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", x.benchmark, unit, show(x.values.Median()), show(x.values.Low()), show(x.values.High()))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", x.Benchmark, unit, show(x.Values.Median()), show(x.Values.Low()), show(x.Values.High()))
 	}
 	return b.String()
 }
 
-func (r *figures) embedded() bool { return strings.HasPrefix(r.config["redis"], "miniredis") }
-
-func (r *figures) machine() report.Machine {
-	return report.Machine{
-		CPU: r.config["cpu"], Cores: r.config["cores"], System: r.config["goos"] + "/" + r.config["goarch"],
-		Go: r.config["go"], Redis: r.config["redis"], Commit: r.commit,
-		Began: r.began, LoadBefore: r.loadBefore, LoadAfter: r.loadAfter,
-		Runs: fmt.Sprintf("%d of %v a benchmark, each in a process of its own", r.count, r.benchtime),
-	}
-}
-
 // fileName returns one name a machine, without an extension.
 func (r *figures) fileName() string {
-	name := r.machine().Slug()
-	if r.embedded() {
+	name := r.machine.Slug()
+	if r.Embedded() {
 		name += "-miniredis"
 	}
 	return name

@@ -5,9 +5,27 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/flipcache/flipcache/benchmarks/internal/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// measured returns the figures of what a run printed.
+func measured(t *testing.T, text string) *figures {
+	t.Helper()
+	r := &figures{Results: new(report.Results), machine: report.Machine{CPU: "Some CPU @ 3.00GHz", Cores: "2"}}
+	add(t, r, text)
+	return r
+}
+
+func add(t *testing.T, r *figures, text string) {
+	t.Helper()
+	if err := r.Add(text); err != nil {
+		t.Fatal(err)
+	}
+	r.machine.Redis = r.Config["redis"]
+}
 
 const printed = `go: go1.26
 cores: 2
@@ -22,8 +40,7 @@ PASS
 `
 
 func TestEachSideIsABenchmarkOfItsOwnAndFlipcacheTheLast(t *testing.T) {
-	var r figures
-	r.add(printed)
+	r := measured(t, printed)
 	got := string(r.converted())
 	at := -1
 	for _, want := range []string{
@@ -46,9 +63,8 @@ func TestEachSideIsABenchmarkOfItsOwnAndFlipcacheTheLast(t *testing.T) {
 }
 
 func TestReportNamesTheMachineAndSaysWhichTargetIsMissed(t *testing.T) {
-	var r figures
-	r.add(printed)
-	r.add(strings.ReplaceAll(printed, "1.2 x-multi", "1.4 x-multi"))
+	r := measured(t, printed)
+	add(t, r, strings.ReplaceAll(printed, "1.2 x-multi", "1.4 x-multi"))
 	got := r.markdown()
 	for _, want := range []string{
 		"# Benchmarks: Some CPU @ 3.00GHz, 2 cores\n", "| Redis | redis-server 7.0.15, on loopback |\n",
@@ -65,8 +81,7 @@ func TestReportNamesTheMachineAndSaysWhichTargetIsMissed(t *testing.T) {
 }
 
 func TestReportOnMiniredisIsMarkedAndJudgesNoRoundTrip(t *testing.T) {
-	var r figures
-	r.add(strings.ReplaceAll(printed, "redis-server 7.0.15", "miniredis (embedded)"))
+	r := measured(t, strings.ReplaceAll(printed, "redis-server 7.0.15", "miniredis (embedded)"))
 	got := r.markdown()
 	for _, want := range []string{"Measured on miniredis", "| 3 | met |", "| 1.10 | says nothing |"} {
 		if !strings.Contains(got, want) {

@@ -127,23 +127,17 @@ func run(ctx context.Context, p plan, out string) error {
 	f.machine.LoadAfter = report.Load()
 	f.machine.Runs = fmt.Sprintf("%d, each of up to %d writes a figure", p.count, p.writes)
 
-	base := filepath.Join(out, "fanout-"+f.machine.Slug())
-	text := f.markdown(filepath.Base(base) + ".svg")
+	base := "fanout-" + f.machine.Slug()
+	text := f.markdown(base + ".svg")
 	fmt.Print(text)
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
-		return err
-	}
 	picture, err := f.svg()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(base+".svg", picture, 0o644); err != nil {
+	if err := report.Write(out, map[string][]byte{base + ".md": []byte(text), base + ".svg": picture}); err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "written: %s.md, and the plot beside it\n", base)
+	fmt.Fprintf(os.Stderr, "written: %s.md, and the plot beside it\n", filepath.Join(out, base))
 	return nil
 }
 

@@ -71,13 +71,13 @@ The ratios are taken in each run. Who held a key reads it again in either mode: 
 		if t == nil || p == nil {
 			continue
 		}
-		ratio, verdict := over(t.write, p.write), "met"
+		ratio, verdict := t.write.Over(p.write), "met"
 		if ratio.Median() > targetRatio {
 			verdict = "**missed**"
 		}
 		fmt.Fprintf(&b, "| %s: the write with its messages | %s | %s to %s | %s | %s |\n", atATime(writers),
 			digits(ratio.Median()), digits(ratio.Low()), digits(ratio.High()), digits(targetRatio), verdict)
-		ratio = over(plus(t.write, t.reread), plus(p.write, t.reread))
+		ratio = t.write.Plus(t.reread).Over(p.write.Plus(t.reread))
 		fmt.Fprintf(&b, "| the same, with the re-reads | %s | %s to %s | | |\n", digits(ratio.Median()), digits(ratio.Low()), digits(ratio.High()))
 	}
 
@@ -126,15 +126,15 @@ func (f *figures) section(b *strings.Builder, writers int) {
 	rows(nil, func(t, _ *series) string { return spread(t.reread) })
 
 	head("Tracking with its re-reads.", shares...)
-	rows(nil, func(t, _ *series) string { return spread(plus(t.write, t.reread)) })
+	rows(nil, func(t, _ *series) string { return spread(t.write.Plus(t.reread)) })
 
 	head("Ratios. PubSub by a bare SET that nobody hears, then Tracking by PubSub: without the re-reads, and with them in both.",
 		slices.Concat([]string{"PubSub by SET"}, prefixed("Tracking by PubSub, ", shares))...)
 	rows(func(n int) string {
-		return digits(over(at(setting{way: pubSub, listeners: n}).write, bare.write).Median())
+		return digits(at(setting{way: pubSub, listeners: n}).write.Over(bare.write).Median())
 	}, func(t, p *series) string {
-		return digits(over(t.write, p.write).Median()) + "; " +
-			digits(over(plus(t.write, t.reread), plus(p.write, t.reread)).Median())
+		return digits(t.write.Over(p.write).Median()) + "; " +
+			digits(t.write.Plus(t.reread).Over(p.write.Plus(t.reread)).Median())
 	})
 
 	head("A message, in microseconds: what the write costs more than one that nobody hears, by the messages that it sends.",
@@ -164,21 +164,6 @@ func prefixed(prefix string, all []string) (out []string) {
 		out = append(out, prefix+s)
 	}
 	return out
-}
-
-// over and plus go run by run.
-func over(x, y report.Figure) (f report.Figure) {
-	for i := range x {
-		f = append(f, x[i]/y[i])
-	}
-	return f
-}
-
-func plus(x, y report.Figure) (f report.Figure) {
-	for i := range x {
-		f = append(f, x[i]+y[i])
-	}
-	return f
 }
 
 func spread(f report.Figure) string {

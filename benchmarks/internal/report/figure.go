@@ -17,6 +17,26 @@ func (f Figure) Median() float64 {
 	return (v[n/2] + v[(n-1)/2]) / 2
 }
 
+// Over, Plus and Minus go run by run, as far as both have runs.
+func (f Figure) Over(g Figure) Figure {
+	return f.with(g, func(x, y float64) float64 { return x / y })
+}
+
+func (f Figure) Plus(g Figure) Figure {
+	return f.with(g, func(x, y float64) float64 { return x + y })
+}
+
+func (f Figure) Minus(g Figure) Figure {
+	return f.with(g, func(x, y float64) float64 { return x - y })
+}
+
+func (f Figure) with(g Figure, do func(x, y float64) float64) (out Figure) {
+	for i := range min(len(f), len(g)) {
+		out = append(out, do(f[i], g[i]))
+	}
+	return out
+}
+
 // Number formats v with about three digits.
 func Number(v float64) string {
 	switch {

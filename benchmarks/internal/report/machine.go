@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -45,9 +46,13 @@ func Here(ctx context.Context, dir string) Machine {
 func (m Machine) Markdown() string {
 	var b strings.Builder
 	b.WriteString("| | |\n|---|---|\n")
+	redis := m.Redis
+	if redis != "" {
+		redis += ", on loopback"
+	}
 	for _, row := range [][2]string{
 		{"CPU", m.CPU}, {"cores", m.Cores}, {"system", m.System},
-		{"Go", m.Go}, {"Redis", m.Redis + ", on loopback"},
+		{"Go", m.Go}, {"Redis", redis},
 		{"commit", m.Commit}, {"date", m.Began.UTC().Format("2006-01-02 15:04 UTC")},
 		{"load before and after", strings.Trim(m.LoadBefore+"; "+m.LoadAfter, "; ")},
 		{"runs", m.Runs},
@@ -101,6 +106,17 @@ func Commit(ctx context.Context, dir string) string {
 	return id
 }
 
+// Versions returns the versions of the modules in this program, by path.
+func Versions() map[string]string {
+	all := make(map[string]string)
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			all[m.Path] = m.Version
+		}
+	}
+	return all
+}
+
 // Module returns the directory of this module, and the one below it that holds
 // the reports.
 func Module(ctx context.Context) (dir, results string, err error) {
@@ -124,4 +140,17 @@ func Output(ctx context.Context, dir, name string, args ...string) (string, erro
 		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(append([]string{name}, args...), " "), err, &stdout, &stderr)
 	}
 	return strings.TrimSpace(stdout.String()), nil
+}
+
+// Write writes files into dir, which it makes where it is not there.
+func Write(dir string, files map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

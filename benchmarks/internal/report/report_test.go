@@ -50,3 +50,27 @@ func TestMachineIsNamedInTableAndFile(t *testing.T) {
 		t.Errorf("this machine has no name: %+v", here)
 	}
 }
+
+func TestResultsKeepUnitsAndDropTheProcessors(t *testing.T) {
+	var r Results
+	for _, v := range []string{"12.5", "14.5"} {
+		if err := r.Add("cpu: Some CPU\nredis: redis-server 7.0.15\nBenchmarkHit/mode=a-b/goroutines=1-2  700  " + v + " map-ns/op  0 map-allocs/op  3 map-B/entry\nPASS"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f, ok := r.Find("Hit/mode=a-b/goroutines=1", "map-ns/op"); !ok || f.Median() != 13.5 {
+		t.Errorf("got %v, %v in %+v", f, ok, r.All)
+	}
+	if f, ok := r.Find("Hit/mode=a-b/goroutines=1", "map-B/entry"); !ok || f.Median() != 3 {
+		t.Errorf("got %v, %v in %+v", f, ok, r.All)
+	}
+	if r.Config["cpu"] != "Some CPU" || r.Embedded() {
+		t.Errorf("got %v", r.Config)
+	}
+	if _, ok := r.Find("Hit", "map-ns/op"); ok {
+		t.Error("a benchmark that did not run was found")
+	}
+	if err := r.Add("BenchmarkHit-2 many 1 ns/op"); err == nil {
+		t.Error("a line that is no result was taken")
+	}
+}

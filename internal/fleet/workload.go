@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package fleet
 
 import (
 	"bufio"
@@ -43,20 +43,20 @@ func (r *replay) next() int {
 	return int(k)
 }
 
-// readTrace reads a trace, gzip or text. A line is "key" or "first count ...",
+// ReadTrace reads a trace, gzip or text. A line is "key" or "first count ...",
 // which stands for the keys first to first+count-1. Keys are numbered by their
 // first access.
-func readTrace(path string) (accesses []int32, keys int, err error) {
+func ReadTrace(path string) (accesses []int32, keys int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, fmt.Errorf("-trace: %w", err)
+		return nil, 0, err
 	}
 	defer f.Close()
 	buffered := bufio.NewReader(f)
 	var r io.Reader = buffered
 	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		if r, err = gzip.NewReader(buffered); err != nil {
-			return nil, 0, fmt.Errorf("-trace: %s: %w", path, err)
+			return nil, 0, fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	const maxAccesses = 100_000_000
@@ -73,7 +73,7 @@ func readTrace(path string) (accesses []int32, keys int, err error) {
 			count, err = strconv.ParseInt(string(fields[1]), 10, 64)
 		}
 		if err != nil || count < 0 || count > maxAccesses-int64(len(accesses)) {
-			return nil, 0, fmt.Errorf("-trace: %s, line %d: %q is neither a key nor \"first count\" of at most %d accesses in all", path, n, lines.Text(), maxAccesses)
+			return nil, 0, fmt.Errorf("%s, line %d: %q is neither a key nor \"first count\" of at most %d accesses in all", path, n, lines.Text(), maxAccesses)
 		}
 		for k := first; k < first+count; k++ {
 			i, known := index[k]
@@ -85,10 +85,10 @@ func readTrace(path string) (accesses []int32, keys int, err error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, 0, fmt.Errorf("-trace: %s: %w", path, err)
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(accesses) == 0 {
-		return nil, 0, errors.New("-trace: " + path + " holds no access")
+		return nil, 0, errors.New(path + " holds no access")
 	}
 	return accesses, len(index), nil
 }

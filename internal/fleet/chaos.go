@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package fleet
 
 import (
 	"context"
@@ -43,7 +43,7 @@ const (
 )
 
 // schedule draws the faults of a run of this length: the same for the same
-// seed. freezeServer says that the server is the demo's own. A link has one fault
+// seed. freezeServer says that the server is the program's own. A link has one fault
 // at a time.
 func schedule(seed uint64, workers int, length time.Duration, freezeServer bool) (faults []fault) {
 	r := rand.New(rand.NewPCG(seed, 0xc4a05))

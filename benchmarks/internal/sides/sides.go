@@ -1,4 +1,6 @@
-package benchmarks
+// Package sides compares things in one Go benchmark: they run in turn, in short
+// batches, so that noise of the machine meets all of them.
+package sides
 
 import (
 	"math"
@@ -9,14 +11,14 @@ import (
 	"time"
 )
 
-// A side is one of the things that a benchmark compares. run does n operations
-// as goroutine g of those that work at a time.
-type side struct {
-	name string
-	run  func(g, n int)
+// A Side is one of the things that a benchmark compares. Run does n operations
+// as goroutine g of those that work at a time. A Name has no space in it.
+type Side struct {
+	Name string
+	Run  func(g, n int)
 }
 
-// compare runs a batch of each side in turn, a round, as often as b asks for,
+// Compare runs a batch of each side in turn, a round, as often as b asks for,
 // each batch spread over goroutines. The last side is the one that is judged by the
 // others. It reports, for each side,
 //
@@ -26,7 +28,7 @@ type side struct {
 // and for each other side
 //
 //	x-name          the last side's time by this one's in the same round: the median
-func compare(b *testing.B, goroutines, batch int, sides ...side) {
+func Compare(b *testing.B, goroutines, batch int, sides ...Side) {
 	b.Helper()
 	each := batch / goroutines
 	batch = each * goroutines
@@ -48,31 +50,31 @@ func compare(b *testing.B, goroutines, batch int, sides ...side) {
 		for round := range ratios {
 			ratios[round] = last[round] / times[i][round]
 		}
-		b.ReportMetric(median(ratios), "x-"+s.name)
+		b.ReportMetric(Median(ratios), "x-"+s.Name)
 	}
 	for i, s := range sides {
-		b.ReportMetric(median(times[i]), s.name+"-ns/op")
-		b.ReportMetric(s.allocations(goroutines, each), s.name+"-allocs/op")
+		b.ReportMetric(Median(times[i]), s.Name+"-ns/op")
+		b.ReportMetric(s.allocations(goroutines, each), s.Name+"-allocs/op")
 	}
 	b.ReportMetric(0, "ns/op") // that of a round says nothing: 0 leaves it out
 }
 
 // batch runs n operations on each of so many goroutines.
-func (s side) batch(goroutines, n int) {
+func (s Side) batch(goroutines, n int) {
 	if goroutines == 1 {
-		s.run(0, n)
+		s.Run(0, n)
 		return
 	}
 	var wg sync.WaitGroup
 	for g := range goroutines {
-		wg.Go(func() { s.run(g, n) })
+		wg.Go(func() { s.Run(g, n) })
 	}
 	wg.Wait()
 }
 
 // allocations returns what an operation allocates, to the nearest whole number:
 // a batch also counts what the process does in the background.
-func (s side) allocations(goroutines, n int) float64 {
+func (s Side) allocations(goroutines, n int) float64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	s.batch(goroutines, n)
@@ -80,11 +82,12 @@ func (s side) allocations(goroutines, n int) float64 {
 	return math.Round(float64(after.Mallocs-before.Mallocs) / float64(goroutines*n))
 }
 
-func median(xs []float64) float64 { return quantile(xs, 0.5) }
+// Median returns the middle of xs, which it sorts.
+func Median(xs []float64) float64 { return Quantile(xs, 0.5) }
 
-// quantile returns the q-quantile of xs, which it sorts, by linear
+// Quantile returns the q-quantile of xs, which it sorts, by linear
 // interpolation.
-func quantile(xs []float64, q float64) float64 {
+func Quantile(xs []float64, q float64) float64 {
 	slices.Sort(xs)
 	at := q * float64(len(xs)-1)
 	i := int(at)
@@ -92,21 +95,4 @@ func quantile(xs []float64, q float64) float64 {
 		return xs[len(xs)-1]
 	}
 	return xs[i] + (at-float64(i))*(xs[i+1]-xs[i])
-}
-
-func TestQuantileInterpolates(t *testing.T) {
-	for _, c := range []struct {
-		xs      []float64
-		q, want float64
-	}{
-		{[]float64{7}, 0.5, 7},
-		{[]float64{3, 1, 2}, 0.5, 2},
-		{[]float64{4, 1, 2, 3}, 0.5, 2.5},
-		{[]float64{1, 2}, 1, 2},
-		{[]float64{0, 100}, 0.99, 99},
-	} {
-		if got := quantile(c.xs, c.q); got != c.want {
-			t.Errorf("quantile(%v, %v): got %v, want %v", c.xs, c.q, got, c.want)
-		}
-	}
 }

@@ -1,0 +1,50 @@
+package peers
+
+import (
+	"context"
+
+	"github.com/flipcache/flipcache/fifo"
+)
+
+type flipcacheFIFO struct{ c *fifo.Locked[string, string] }
+
+// newFlipcacheFIFO returns the container that a cache has by default, alone: no codec, no TTL, no Redis.
+func newFlipcacheFIFO(capacity int) (Container, error) {
+	c, err := fifo.NewLocked(fifo.Options[string, string]{Capacity: capacity})
+	return flipcacheFIFO{c}, err
+}
+
+func (p flipcacheFIFO) Hits(keys []string) (hits int) {
+	for _, k := range keys {
+		if v, ok := p.c.Get(k); ok && v != "" {
+			hits++
+		}
+	}
+	return hits
+}
+
+func (p flipcacheFIFO) Fill(_ context.Context, keys, values []string) error {
+	for i, k := range keys {
+		p.c.Set(k, values[i])
+	}
+	return nil
+}
+
+func (p flipcacheFIFO) Sets(keys []string, value string) {
+	for _, k := range keys {
+		p.c.Set(k, value)
+	}
+}
+
+func (p flipcacheFIFO) Fetch(keys []string, value string) (hits int) {
+	for _, k := range keys {
+		if v, ok := p.c.Get(k); ok && v != "" {
+			hits++
+		} else {
+			p.c.Set(k, value)
+		}
+	}
+	return hits
+}
+
+func (p flipcacheFIFO) Close() {}

@@ -1,0 +1,83 @@
+//go:build unix
+
+// Package fleet runs worker processes that share one Redis, each with a cache of
+// its own, and has every read of theirs judged (package judge), while links,
+// processes and the server fail where that is asked for. The demo
+// (examples/workers) and the benchmark of coherence are made of it.
+//
+// The program that calls Run is started again for each worker, and calls Work
+// where IsWorker says so. Parent and worker speak by the worker's standard input
+// and output, a line each: the config goes in, "ready" comes out; "go" goes in,
+// the result comes out; "versions" goes in, and what the worker reads of each
+// key comes out. When its input ends, so does a worker.
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// A Config is what one worker is told.
+type Config struct {
+	Worker, Workers, Keys int
+	Name                  string // of the cache, fresh for each run
+	Variant               string // what is run; the program's own matter
+	Addr                  []string
+	Single                bool
+	Duration, LocalTTL    time.Duration
+	MaxStaleness, Timeout time.Duration // 0: none, the cache's own
+	Chaos                 bool
+	Tolerant              bool // reads and writes that fail are counted, and end nothing; as with Chaos
+	Reads, Writes         int  // a second; Reads 0: as many as it can
+	ValueSize             int
+	Seed                  uint64
+	Trace                 string
+	LieEvery              int // tests only: an old value is reported every so many reads
+}
+
+// A Cache is what a worker takes part with. A goroutine reads while another
+// writes.
+type Cache interface {
+	// Get returns the version that is stored under key.
+	Get(ctx context.Context, key string) (version uint64, err error)
+	// Set stores a version under key. Where it may yet happen, or has happened,
+	// though it failed, the error is hybrid.ErrOutcomeUnknown.
+	Set(ctx context.Context, key string, version uint64) error
+	// SetMany stores one version under each of the keys.
+	SetMany(ctx context.Context, keys []string, version uint64) error
+	Close()
+}
+
+// A Meter measures beside the judge, for the goroutine that reads.
+type Meter interface {
+	// Start is called when the run begins.
+	Start()
+	// Read is told of every read; ok: it was answered.
+	Read(took time.Duration, ok bool)
+	// Stale is told of every stale read's age.
+	Stale(age time.Duration)
+	// End returns what the parent gets, as JSON.
+	End() any
+}
+
+// An Opener makes what a worker needs.
+type Opener func(context.Context, Config) (Cache, Meter, error)
+
+// A Result is what one worker did.
+type Result struct {
+	Reads, Stale, AgeLowerBounds uint64
+	Writes, Unknown, Lies        uint64
+	Errors                       uint64        // reads and writes that failed
+	NotMended                    time.Duration // the worst age after the chaos
+	Elapsed                      time.Duration
+	Measured                     json.RawMessage // what its Meter's End returned
+}
+
+// firstVersion is what every key has at the beginning.
+const firstVersion = 1
+
+// keyName is the name of a key in one of its generations: one whose write had an
+// unknown outcome is given up for a fresh one.
+func keyName(key int, generation uint64) string { return fmt.Sprintf("%d.%d", key, generation) }

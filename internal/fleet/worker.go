@@ -1,0 +1,309 @@
+//go:build unix
+
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/flipcache/flipcache/hybrid"
+	"github.com/flipcache/flipcache/internal/judge"
+)
+
+// workerArg makes a worker of this program.
+const workerArg = "-as-a-worker"
+
+// IsWorker says that this process was started as a worker.
+func IsWorker() bool { return len(os.Args) == 2 && os.Args[1] == workerArg }
+
+// tableFD is the shared table's file in a worker.
+const tableFD = 3
+
+// What a worker is told, after its config.
+const (
+	goLine       = "go"
+	versionsLine = "versions"
+)
+
+// Work is what a worker does until its input ends. It returns the exit code.
+func Work(open Opener, in io.Reader, out, errOut io.Writer) int {
+	signal.Ignore(os.Interrupt, syscall.SIGTERM) // the parent says when to end
+	lines := bufio.NewReader(in)
+	first, err := lines.ReadBytes('\n')
+	if err != nil {
+		return 1
+	}
+	var c Config
+	if err := json.Unmarshal(first, &c); err != nil {
+		fmt.Fprintln(errOut, "config:", err)
+		return 1
+	}
+	if err := work(open, c, lines, out); err != nil {
+		fmt.Fprintln(errOut, err)
+		return 1
+	}
+	return 0
+}
+
+type worker struct {
+	Config
+	table *judge.Table
+	cache Cache
+	meter Meter
+	names []string // of keys, in the generation of nameOf
+	gen   []uint64
+	res   Result
+}
+
+var errOrphaned = errors.New("the parent is gone")
+
+func work(open Opener, c Config, in *bufio.Reader, out io.Writer) error {
+	f := os.NewFile(tableFD, "table")
+	table, err := judge.Open(f, c.Keys)
+	if err != nil {
+		return err
+	}
+	defer table.Close()
+	f.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cache, meter, err := open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	w := &worker{Config: c, table: table, cache: cache, meter: meter, names: make([]string, c.Keys), gen: make([]uint64, c.Keys)}
+	for k := range w.names {
+		w.names[k] = keyName(k, 0)
+	}
+	reads, writes, err := w.workloads()
+	if err != nil {
+		return err
+	}
+	if err := w.writeFirst(ctx); err != nil {
+		return err
+	}
+	if err := say(out, "ready"); err != nil {
+		return err
+	}
+	told := make(chan string)
+	go func() { // the parent's end is ours
+		defer cancel()
+		defer close(told)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			told <- line
+		}
+	}()
+	for line := range told {
+		var answer any
+		switch line {
+		case goLine + "\n":
+			answer, err = w.run(ctx, reads, writes)
+		case versionsLine + "\n":
+			answer = w.versions(ctx)
+		default:
+			err = fmt.Errorf("told %q", line)
+		}
+		if ctx.Err() != nil {
+			return errOrphaned
+		}
+		if err != nil {
+			return err
+		}
+		b, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		if err := say(out, string(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// workloads returns whose turn it is to be read and to be written.
+func (w *worker) workloads() (reads, writes workload, err error) {
+	if w.Trace == "" {
+		return newZipf(w.Seed, w.Worker, w.Keys), newZipf(w.Seed+1, w.Worker, w.Keys), nil
+	}
+	accesses, _, err := ReadTrace(w.Trace)
+	at := len(accesses) / w.Workers * w.Worker
+	return &replay{accesses, at}, &replay{accesses, at}, err
+}
+
+// run reads and writes for the time of a run.
+func (w *worker) run(ctx context.Context, reads, writes workload) (Result, error) {
+	stop := make(chan struct{})
+	end := sync.OnceFunc(func() { close(stop) })
+	defer time.AfterFunc(w.Duration, end).Stop()
+	defer context.AfterFunc(ctx, end)()
+	began := time.Now()
+	w.meter.Start()
+	var wg sync.WaitGroup
+	var writeErr error
+	wg.Go(func() {
+		defer end()
+		writeErr = w.write(ctx, writes, stop)
+	})
+	err := w.read(ctx, reads, stop)
+	end()
+	wg.Wait()
+	if err = errors.Join(err, writeErr); err != nil {
+		return w.res, err
+	}
+	w.res.Elapsed = time.Since(began)
+	w.res.Measured, err = json.Marshal(w.meter.End())
+	return w.res, err
+}
+
+func say(out io.Writer, line string) error {
+	_, err := io.WriteString(out, line+"\n")
+	return err
+}
+
+// owns returns the keys that this worker writes.
+func (w *worker) owns() (keys []int) {
+	if w.Worker < w.Workers {
+		for k := w.Worker; k < w.Keys; k += w.Workers {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// writeFirst gives every key that this worker owns its first version.
+func (w *worker) writeFirst(ctx context.Context) error {
+	var names []string
+	for _, k := range w.owns() {
+		names = append(names, w.names[k])
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := w.cache.SetMany(ctx, names, firstVersion); err != nil {
+		return err
+	}
+	for _, k := range w.owns() {
+		w.table.Completed(k, 0, firstVersion, judge.Now())
+	}
+	return nil
+}
+
+// write writes new versions of the keys that this worker owns.
+func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{}) error {
+	if w.Writes == 0 || w.Worker >= w.Keys {
+		<-stop
+		return nil
+	}
+	type last struct{ generation, version uint64 }
+	lasts := make(map[int]last)
+	for p := newPace(w.Writes); p.wait(stop); {
+		key := owned(keys.next(), w.Worker, w.Workers, w.Keys)
+		l, known := lasts[key]
+		if !known {
+			l.version = firstVersion
+		}
+		l.version++
+		err := w.cache.Set(ctx, keyName(key, l.generation), l.version)
+		switch {
+		case err == nil:
+			w.table.Completed(key, l.generation, l.version, judge.Now())
+			w.res.Writes++
+		case errors.Is(err, hybrid.ErrOutcomeUnknown):
+			l.generation++ // it may yet happen: nobody could be judged by this key any more
+			w.res.Unknown++
+			w.res.Errors++
+		case w.Tolerant && ctx.Err() == nil: // refused: it did not happen
+			l.version--
+			w.res.Errors++
+		default:
+			return err
+		}
+		lasts[key] = l
+	}
+	return nil
+}
+
+// read reads keys and judges every read.
+func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) error {
+	mended := judge.Now() + (w.Duration - chaosPauses + mendTime)
+	for p := newPace(w.Reads); p.wait(stop); {
+		key := keys.next()
+		mark := w.table.Before(key)
+		name := w.name(key, mark)
+		began := judge.Now()
+		version, err := w.cache.Get(ctx, name)
+		took := judge.Now() - began
+		w.meter.Read(took, err == nil)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if w.Tolerant {
+				w.res.Errors++
+				continue
+			}
+			return err
+		}
+		w.res.Reads++
+		if w.LieEvery > 0 && w.res.Reads%uint64(w.LieEvery) == 0 && mark.Version > 1 {
+			version = mark.Version - 1
+			w.res.Lies++
+		}
+		if verdict := w.table.Judge(key, mark, began, version); verdict.Stale {
+			w.res.Stale++
+			w.meter.Stale(verdict.Age)
+			if w.Chaos && began > mended {
+				w.res.NotMended = max(w.res.NotMended, verdict.Age)
+			}
+			if verdict.AtLeast {
+				w.res.AgeLowerBounds++
+			}
+		}
+	}
+	return nil
+}
+
+// name returns the name of key in the generation of mark.
+func (w *worker) name(key int, mark judge.Mark) string {
+	if mark.Generation != w.gen[key] {
+		w.gen[key], w.names[key] = mark.Generation, keyName(key, mark.Generation)
+	}
+	return w.names[key]
+}
+
+// versions reads each key once, as soon as that succeeds. A key that cannot be
+// read for long has version 0.
+func (w *worker) versions(ctx context.Context) []uint64 {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	all := make([]uint64, w.Keys)
+	for k := range all {
+		name := w.name(k, w.table.Before(k))
+		for ctx.Err() == nil {
+			version, err := w.cache.Get(ctx, name)
+			if err == nil {
+				all[k] = version
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return all
+}
