@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/benchmarks/internal/sides"
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -27,7 +28,7 @@ func BenchmarkAcked(b *testing.B) {
 
 func benchmarkAcked(b *testing.B, mode invalidate.Mode, processes int) {
 	ctx := context.Background()
-	ks := keys(keyCount)
+	ks := sides.Keys(keyCount)
 	var caches []*hybrid.Cache[string, string]
 	for range processes {
 		caches = append(caches, newCache(b, openStore(b, mode, 5*time.Second), "acked", hybrid.Options[string, string]{TTL: setTTL}))
@@ -45,8 +46,8 @@ func benchmarkAcked(b *testing.B, mode invalidate.Mode, processes int) {
 	// Until its connection is older than the longest lease, a writer asks the
 	// server how long it has been a master, with each acknowledged write.
 	time.Sleep(invalidate.MaxMaxStaleness + time.Second)
-	set := func(name string, c *hybrid.Cache[string, string]) side {
-		return side{name, func(_, n int) {
+	set := func(name string, c *hybrid.Cache[string, string]) sides.Side {
+		return sides.Side{Name: name, Run: func(_, n int) {
 			for i := range n {
 				if err := c.Set(ctx, ks[i%keyCount], value); err != nil {
 					b.Error(err)
@@ -55,5 +56,5 @@ func benchmarkAcked(b *testing.B, mode invalidate.Mode, processes int) {
 			}
 		}}
 	}
-	compare(b, 1, 20, set("set", caches[0]), set("flipcache", caches[0].Acked()))
+	sides.Compare(b, 1, 20, set("set", caches[0]), set("flipcache", caches[0].Acked()))
 }

@@ -10,11 +10,11 @@ import (
 // flipcache is the container that a hybrid.Cache has by default, sharded and
 // concurrent as it ships.
 type flipcache struct {
-	c *fifo.Locked[uint64, struct{}]
+	c *fifo.Concurrent[uint64, struct{}]
 }
 
 func newFlipcache(capacity int) (Cache, error) {
-	c, err := fifo.NewLocked(fifo.Options[uint64, struct{}]{Capacity: capacity})
+	c, err := fifo.NewConcurrent(fifo.Options[uint64, struct{}]{Capacity: capacity})
 	return flipcache{c}, err
 }
 

@@ -6,11 +6,13 @@ import (
 	"github.com/flipcache/flipcache/fifo"
 )
 
-type flipcacheFIFO struct{ c *fifo.Locked[string, string] }
+type flipcacheFIFO struct {
+	c *fifo.Concurrent[string, string]
+}
 
 // newFlipcacheFIFO returns the container that a cache has by default, alone: no codec, no TTL, no Redis.
 func newFlipcacheFIFO(capacity int) (Container, error) {
-	c, err := fifo.NewLocked(fifo.Options[string, string]{Capacity: capacity})
+	c, err := fifo.NewConcurrent(fifo.Options[string, string]{Capacity: capacity})
 	return flipcacheFIFO{c}, err
 }
 

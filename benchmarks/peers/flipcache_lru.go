@@ -6,11 +6,11 @@ import (
 	"github.com/flipcache/flipcache/lru"
 )
 
-type flipcacheLRU struct{ c *lru.Locked[string, string] }
+type flipcacheLRU struct{ c *lru.Sharded[string, string] }
 
 // newFlipcacheLRU returns its LRU, alone: no codec, no TTL, no Redis.
 func newFlipcacheLRU(capacity int) (Container, error) {
-	c, err := lru.NewLocked(lru.Options[string, string]{Capacity: capacity})
+	c, err := lru.NewSharded(lru.Options[string, string]{Capacity: capacity})
 	return flipcacheLRU{c}, err
 }
 
