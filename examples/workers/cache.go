@@ -14,11 +14,7 @@ import (
 )
 
 // open is all that a process needs to take part; Invalidation is the one switch.
-func open(ctx context.Context, c fleet.Config) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
-	v, err := parseVariant(c.Variant, c.MaxStaleness)
-	if err != nil {
-		return nil, nil, err
-	}
+func open(ctx context.Context, c fleet.Config, v variant) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
 		Client:       rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single},
 		Invalidation: v.mode,
@@ -43,6 +39,7 @@ func open(ctx context.Context, c fleet.Config) (*hybrid.Store, *hybrid.Cache[str
 type member struct {
 	store *hybrid.Store
 	cache *hybrid.Cache[string, []byte]
+	write *hybrid.Cache[string, []byte] // cache, or its acknowledged view
 	size  int
 }
 
@@ -55,7 +52,7 @@ func (m member) Get(ctx context.Context, key string) (version uint64, err error)
 }
 
 func (m member) Set(ctx context.Context, key string, version uint64) error {
-	return m.cache.Set(ctx, key, newValue(version, m.size))
+	return m.write.Set(ctx, key, newValue(version, m.size))
 }
 
 func (m member) SetMany(ctx context.Context, keys []string, version uint64) error {

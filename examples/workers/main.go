@@ -107,7 +107,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("workers", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.redis, "redis", "", "host:port of Redis; embedded: miniredis in this process; empty: a redis-server of the demo's own where one is installed, else embedded")
-	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking, and pubsub+lease, tracking+lease; all: those that the server can")
+	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking, pubsub+lease, tracking+lease, pubsub+acked, tracking+acked; all: those that the server can, without acked")
 	fs.IntVar(&o.workers, "workers", 4, "worker processes")
 	fs.DurationVar(&o.duration, "duration", 5*time.Second, "of each mode")
 	fs.IntVar(&o.keys, "keys", 1000, "keys (with -trace: those of the trace)")
@@ -154,27 +154,36 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, errors.Join(errs...)
 }
 
-// A variant is what is run: a mode, with or without a lease.
+// A variant is what is run: a mode, with or without a lease, and with a lease whose
+// writes are acknowledged.
 type variant struct {
 	mode  invalidate.Mode
 	lease time.Duration // 0: none
+	acked bool
 }
 
-const leased = "+lease"
+const (
+	leased = "+lease"
+	acked  = "+acked"
+)
 
 func (v variant) String() string {
-	if v.lease > 0 {
+	switch {
+	case v.acked:
+		return v.mode.String() + acked
+	case v.lease > 0:
 		return v.mode.String() + leased
 	}
 	return v.mode.String()
 }
 
 func parseVariant(s string, lease time.Duration) (v variant, err error) {
-	s, with := strings.CutSuffix(strings.TrimSpace(s), leased)
-	if v.mode, err = invalidate.ParseMode(s); with {
+	s, withLease := strings.CutSuffix(strings.TrimSpace(s), leased)
+	s, v.acked = strings.CutSuffix(s, acked)
+	if v.mode, err = invalidate.ParseMode(s); withLease || v.acked {
 		v.lease = lease
 	}
-	if err == nil && with && v.mode == invalidate.Off {
+	if err == nil && v.lease > 0 && v.mode == invalidate.Off {
 		err = errors.New("off has no lease")
 	}
 	return v, err
@@ -232,7 +241,7 @@ func variants(ctx context.Context, o options, client rueidis.ClientOption) (run 
 		s.Close()
 		run = append(run, variant{mode: m})
 		if m != invalidate.Off {
-			leased = append(leased, variant{m, o.lease})
+			leased = append(leased, variant{mode: m, lease: o.lease})
 		}
 	}
 	return append(run, leased...), nil

@@ -30,11 +30,19 @@ type meter struct {
 
 // join makes what a worker needs.
 func join(ctx context.Context, c fleet.Config) (fleet.Cache, fleet.Meter, error) {
-	store, cache, err := open(ctx, c)
+	v, err := parseVariant(c.Variant, c.MaxStaleness)
 	if err != nil {
 		return nil, nil, err
 	}
-	return member{store, cache, c.ValueSize}, &meter{
+	store, cache, err := open(ctx, c, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := member{store: store, cache: cache, write: cache, size: c.ValueSize}
+	if v.acked {
+		m.write = cache.Acked()
+	}
+	return m, &meter{
 		cache: cache,
 		local: hdrhistogram.New(1, int64(time.Minute), 3),
 		slow:  hdrhistogram.New(1, int64(time.Minute), 3),

@@ -34,6 +34,7 @@ type report struct {
 type run struct {
 	Mode           string    `json:"mode"`
 	MaxStaleness   float64   `json:"max_staleness_ms,omitempty"`
+	Acked          bool      `json:"acked,omitempty"` // writes are acknowledged
 	Reads          uint64    `json:"reads"`
 	LocalHits      uint64    `json:"local_hits"`
 	LocalHitRate   float64   `json:"local_hit_rate"`
@@ -66,7 +67,7 @@ type ages struct {
 
 // sum adds the workers' results up.
 func sum(v variant, results []fleet.Result) (run, error) {
-	r := run{Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000}
+	r := run{Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000, Acked: v.acked}
 	var local, slow, age *hdrhistogram.Histogram
 	merge := func(into **hdrhistogram.Histogram, s *hdrhistogram.Snapshot) {
 		h := hdrhistogram.Import(s)
@@ -114,7 +115,11 @@ func sum(v variant, results []fleet.Result) (run, error) {
 // title names the mode, and its lease.
 func (m run) title() string {
 	if m.MaxStaleness > 0 {
-		return fmt.Sprintf("%s, lease %.4g ms", m.Mode, m.MaxStaleness)
+		mode := m.Mode
+		if m.Acked {
+			mode += ", acked"
+		}
+		return fmt.Sprintf("%s, lease %.4g ms", mode, m.MaxStaleness)
 	}
 	return m.Mode
 }

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/redis/rueidis"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/flipcache/flipcache/internal/fleet"
+	"github.com/flipcache/flipcache/invalidate"
 )
 
 // runAll runs every mode that was asked for, on one server.
@@ -39,6 +42,11 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 	}
 	r := &report{Chaos: o.chaos, Seed: o.seed, Server: rd.kind, Machine: machine(), Workers: o.workers, Keys: o.keys, LocalTTL: o.localTTL.Seconds() * 1000, Trace: o.trace}
 	for _, v := range run {
+		if v.acked {
+			if err := age(ctx, rd.Client); err != nil {
+				return nil, err
+			}
+		}
 		outcome, err := fleet.Run{
 			Config: fleet.Config{
 				Workers: o.workers, Keys: o.keys, Variant: v.String(), MaxStaleness: v.lease,
@@ -58,6 +66,32 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 		r.Runs = append(r.Runs, row)
 	}
 	return r, nil
+}
+
+// age waits until the server has run for longer than any lease: acknowledged writes
+// would wait for that, since before it could be one that has lost who listens.
+func age(ctx context.Context, o rueidis.ClientOption) error {
+	client, err := rueidis.NewClient(o)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		info, err := client.Do(ctx, client.B().Info().Section("server").Build()).ToString()
+		_, after, found := strings.Cut(info, "uptime_in_seconds:")
+		if err != nil || !found {
+			return ctx.Err() // miniredis does not say
+		}
+		var seconds int
+		if fmt.Sscan(after, &seconds); time.Duration(seconds)*time.Second > invalidate.MaxMaxStaleness+2*time.Second {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // progress shows a bar until stop is called; none where the output is no

@@ -154,13 +154,15 @@ func (w *worker) run(ctx context.Context, reads, writes workload) (Result, error
 	w.meter.Start()
 	var wg sync.WaitGroup
 	var writeErr error
+	var failed uint64 // writes
 	wg.Go(func() {
 		defer end()
-		writeErr = w.write(ctx, writes, stop)
+		failed, writeErr = w.write(ctx, writes, stop)
 	})
 	err := w.read(ctx, reads, stop)
 	end()
 	wg.Wait()
+	w.res.Errors += failed
 	if err = errors.Join(err, writeErr); err != nil {
 		return w.res, err
 	}
@@ -202,11 +204,12 @@ func (w *worker) writeFirst(ctx context.Context) error {
 	return nil
 }
 
-// write writes new versions of the keys that this worker owns.
-func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{}) error {
+// write writes new versions of the keys that this worker owns, and returns how often
+// that failed.
+func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{}) (failed uint64, err error) {
 	if w.Writes == 0 || w.Worker >= w.Keys {
 		<-stop
-		return nil
+		return 0, nil
 	}
 	type last struct{ generation, version uint64 }
 	lasts := make(map[int]last)
@@ -222,19 +225,19 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 		case err == nil:
 			w.table.Completed(key, l.generation, l.version, judge.Now())
 			w.res.Writes++
-		case errors.Is(err, hybrid.ErrOutcomeUnknown):
+		case errors.Is(err, hybrid.ErrOutcomeUnknown) || errors.Is(err, hybrid.ErrUnconfirmed):
 			l.generation++ // it may yet happen: nobody could be judged by this key any more
 			w.res.Unknown++
-			w.res.Errors++
+			failed++
 		case w.Tolerant && ctx.Err() == nil: // refused: it did not happen
 			l.version--
-			w.res.Errors++
+			failed++
 		default:
-			return err
+			return failed, err
 		}
 		lasts[key] = l
 	}
-	return nil
+	return failed, nil
 }
 
 // read reads keys and judges every read.
