@@ -95,6 +95,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 	connections, hangUp := context.WithCancel(context.Background())
 	c.hangUp = hangUp
 	data.DialCtxFn = dial.Until(connections, o.Client)
+	dial.Sentinels(&data, o.Timeout)
 	connected := context.AfterFunc(ctx, hangUp) // from then on they end by close alone
 	err = s.dial(ctx, &c, data, o)
 	if !connected() && err == nil {

@@ -17,7 +17,10 @@ import (
 // probe. It is part of the protocol, and longer than any lease.
 const membership = 60 * time.Second
 
-const membersPrefix = "flipcache#members:"
+const (
+	membersPrefix = "flipcache#members:"
+	processPrefix = "flipcache#process:"
+)
 
 // registerScript: KEYS are the member lists of the caches, ARGV[1] what stands
 // there for this process, ARGV[2] the membership in ms, ARGV[3] and ARGV[4] a
@@ -39,7 +42,7 @@ return 1
 // register renews this process's membership in its caches, and publishes
 // message on channel, if there is one, in the same step.
 func (s *Stream) register(client rueidis.Client, channel, message string) error {
-	keys := []string{fmt.Sprintf("flipcache#process:%x", s.sender)}
+	keys := []string{fmt.Sprintf("%s%x", processPrefix, s.sender)}
 	s.mu.Lock()
 	for name := range s.topics {
 		keys = append(keys, membersPrefix+name)
@@ -47,6 +50,11 @@ func (s *Stream) register(client rueidis.Client, channel, message string) error 
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 	defer cancel()
+	return s.registerAs(ctx, client, keys, channel, message)
+}
+
+// registerAs runs the script with these keys.
+func (s *Stream) registerAs(ctx context.Context, client rueidis.Client, keys []string, channel, message string) error {
 	return registerScript.Exec(ctx, client, keys,
 		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
 }

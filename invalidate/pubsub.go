@@ -27,7 +27,10 @@ type pubsub struct {
 	s      *Stream
 	client rueidis.Client
 	self   string
-	conn   rueidis.DedicatedClient // of the session, or nil. Guarded by s.mu.
+
+	// Of the session, both guarded by s.mu.
+	conn  rueidis.DedicatedClient // or nil
+	nodes map[string]rueidis.Client
 }
 
 func newPubSub(s *Stream) (*pubsub, error) {
@@ -40,9 +43,16 @@ func newPubSub(s *Stream) (*pubsub, error) {
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = streamWriteTimeout
 	o.DialCtxFn = dial.Until(s.ctx, s.cfg.Client)
+	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
 	p.client, err = rueidis.NewClient(o)
 	return p, err
+}
+
+func (p *pubsub) at() map[string]rueidis.Client {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	return p.nodes
 }
 
 func (p *pubsub) commands() rueidis.Client { return p.client }
@@ -63,6 +73,7 @@ func (p *pubsub) hangUp() {
 }
 
 func (p *pubsub) open(id uint64) error {
+	nodes := p.client.Nodes() // before: if the master changes in between, no sentinel names the one of nodes
 	conn, _ := p.client.Dedicate()
 	lost := conn.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage:      func(m rueidis.PubSubMessage) { p.onMessage(id, m) },
@@ -70,6 +81,7 @@ func (p *pubsub) open(id uint64) error {
 	})
 	p.s.wg.Go(func() { p.s.fail(id, lossOf(<-lost)) })
 	p.s.mu.Lock()
+	p.nodes = nodes
 	p.conn = conn // a cache that joins from here on subscribes by itself, and the hooks hear its confirmation
 	channels := []string{p.self}
 	for name := range p.s.topics {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	mrand "math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,7 @@ type Config struct {
 type Stream struct {
 	cfg      Config
 	ear      ear
+	watch    *sentinels // nil without Sentinel
 	sender   Sender
 	nonces   atomic.Uint64
 	lease    lease
@@ -105,6 +107,8 @@ type ear interface {
 	// probe has Redis answer token by the way that invalidations come, where
 	// answered is called. It is bounded by the stream's Timeout.
 	probe(id uint64, token string) error
+	// at returns the addresses of whom is listened to.
+	at() map[string]rueidis.Client
 	// commands returns a client for what is neither listened for nor tracked.
 	commands() rueidis.Client
 	// hangUp closes the session's connection.
@@ -172,6 +176,9 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	opened := context.AfterFunc(ctx, s.cancel)
+	if cfg.Client.Sentinel.MasterSet != "" {
+		s.watch = newSentinels(s.ctx, cfg, s.cfg.probeEvery/4)
+	}
 	var err error
 	if cfg.Mode == Tracking {
 		s.ear, err = newTracking(s)
@@ -279,6 +286,9 @@ func (s *Stream) Close() {
 	s.cancel()
 	s.wg.Wait()
 	s.ear.close()
+	if s.watch != nil {
+		s.watch.close()
+	}
 	told := make(chan struct{})
 	go func() {
 		s.watchers.wg.Wait()
@@ -374,7 +384,7 @@ func (s *Stream) hold(began func(error)) error {
 			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
 		}
 		s.wg.Go(func() {
-			if err := s.ask(id); refused(err) { // any other error: it is not heard
+			if err := s.ask(id); refused(err) || errors.Is(err, errMoved) || errors.Is(err, errSwitched) { // any other error: it is not heard
 				s.fail(id, err)
 			}
 		})
@@ -404,6 +414,20 @@ func refused(err error) bool {
 	return errors.As(err, &re)
 }
 
+// forgives says whether err, of a write of a probe, may count as an answer: without
+// a lease a probe need not be a write, only come from a master.
+func (s *Stream) forgives(err error) bool {
+	if s.lease.max > 0 || !refused(err) {
+		return false
+	}
+	for _, other := range []string{"READONLY", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "LOADING"} {
+		if strings.Contains(err.Error(), other) {
+			return false
+		}
+	}
+	return true
+}
+
 func lossOf(err error) error {
 	if err == nil {
 		err = errors.New("closed")
@@ -429,6 +453,13 @@ func (s *Stream) ask(id uint64) error {
 		s.asked++
 	}
 	s.mu.Unlock()
+	if s.watch != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
+		defer cancel()
+		if err := s.watch.confirm(ctx, s.ear.at()); errors.Is(err, errSwitched) || err != nil && s.lease.max > 0 {
+			return fmt.Errorf("probe: %w", err)
+		}
+	}
 	return s.ear.probe(id, token)
 }
 

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/rueidis"
 
@@ -29,14 +32,16 @@ type tracking struct {
 	s        *Stream
 	client   rueidis.Client
 	closeAll context.CancelFunc // of connections
+	cluster  *cluster           // nil where the server is none
 
-	mu    sync.Mutex // guards all below; taken after Stream.mu, if both are
-	conn  net.Conn   // the newest
-	heard net.Conn   // the newest when the session went live
+	mu      sync.Mutex          // guards all below; taken after Stream.mu, if both are
+	conns   map[string]*tracked // the one to each address
+	heard   []*tracked          // those when the session went live
+	masters map[string]bool     // with Sentinel: who was master, all others are sentinels
 }
 
 func newTracking(s *Stream) (*tracking, error) {
-	t := &tracking{s: s}
+	t := &tracking{s: s, conns: make(map[string]*tracked), masters: make(map[string]bool)}
 	o := s.cfg.Client
 	o.DisableCache = false
 	o.DisableRetry = true
@@ -53,22 +58,29 @@ func newTracking(s *Stream) (*tracking, error) {
 	opening := context.AfterFunc(s.ctx, cancel)
 	defer opening()
 	until := dial.Until(connections, s.cfg.Client)
-	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
-		conn, err := until(ctx, addr, d, c)
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
+		conn, err := until(ctx, addr, d, tc)
 		if err != nil {
 			return nil, err
 		}
-		// Model: tracklease, the lease renewed on a new connection, then emptied
-		t.interrupt(fmt.Errorf("connection lost: another to %s had to be made", addr))
+		if old := t.connTo(addr); old != nil {
+			// Model: tracklease, the lease renewed on a new connection, then emptied
+			old.end(fmt.Errorf("another to %s had to be made", addr))
+			old.Conn.Close() // probes go by one
+		}
+		c := &tracked{Conn: conn, t: t, addr: addr}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.conn = &tracked{Conn: conn, t: t}
-		return t.conn, nil
+		t.conns[addr] = c
+		return c, nil
 	}
+	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
 	t.client, err = rueidis.NewClient(o)
 	if err != nil {
 		cancel()
+	} else if t.client.Mode() == rueidis.ClientModeCluster {
+		t.cluster = &cluster{t: t}
 	}
 	if errors.Is(err, rueidis.ErrNoCache) {
 		words, _, _ := strings.Cut(err.Error(), "\n")
@@ -80,32 +92,67 @@ func newTracking(s *Stream) (*tracking, error) {
 // tracked is a connection that tells of its end.
 type tracked struct {
 	net.Conn
-	t *tracking
+	t        *tracking
+	addr     string
+	answered atomic.Bool // something came: else nothing was read by it
+	once     sync.Once
 }
 
 func (c *tracked) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 && !c.answered.Load() {
+		c.answered.Store(true)
+	}
 	if err != nil {
-		c.t.interrupt(lossOf(err))
+		c.end(err)
 	}
 	return n, err
 }
 
 func (c *tracked) Close() error {
-	c.t.interrupt(lossOf(nil))
+	c.end(nil)
 	return c.Conn.Close()
 }
 
-// interrupt cuts the tiers at once, if they are live.
-func (t *tracking) interrupt(cause error) {
+// end cuts before it forgets the connection: who dials another from then on finds
+// the tiers cut.
+func (c *tracked) end(cause error) {
+	c.once.Do(func() {
+		if c.answered.Load() {
+			c.t.lost(c.addr, lossOf(cause))
+		}
+		c.t.mu.Lock()
+		defer c.t.mu.Unlock()
+		if c.t.conns[c.addr] == c {
+			delete(c.t.conns, c.addr)
+		}
+	})
+}
+
+// lost cuts the tiers at once, if they are live and may hold what was read by a
+// connection to addr. In a cluster that may be any node: a replica may have been made
+// a master since the last probe.
+func (t *tracking) lost(addr string, cause error) {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.Status == Live {
+	if s.state.Status == Live && t.serves(addr) {
 		s.failLocked(cause)
 		s.endLocked(Cut, cause)
 	}
 }
+
+// serves says whether who is at addr may have been read from: all but sentinels.
+func (t *tracking) serves(addr string) bool {
+	if t.s.cfg.Client.Sentinel.MasterSet == "" {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.masters[addr]
+}
+
+func (t *tracking) at() map[string]rueidis.Client { return t.client.Nodes() }
 
 func (t *tracking) commands() rueidis.Client { return t.client }
 
@@ -118,26 +165,51 @@ func (t *tracking) close() {
 // hangUp closes the connection of the session. One that was made since serves
 // already.
 func (t *tracking) hangUp() {
+	if t.cluster != nil {
+		t.cluster.hangUp()
+		return
+	}
 	t.mu.Lock()
-	conn := t.heard
+	heard := t.heard
+	t.heard = nil
 	t.mu.Unlock()
-	if conn != nil {
+	for _, conn := range heard {
+		if t.serves(conn.addr) {
+			conn.Close()
+		}
+	}
+}
+
+// connTo returns the connection to addr, or nil.
+func (t *tracking) connTo(addr string) *tracked {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.conns[addr]
+}
+
+// closeConn has the next command to addr dial.
+func (t *tracking) closeConn(addr string) {
+	if conn := t.connTo(addr); conn != nil {
 		conn.Close()
 	}
 }
 
-func (t *tracking) newest() net.Conn {
+// open finds out who the masters are. The first probe dials.
+func (t *tracking) open(uint64) error {
+	if t.cluster != nil {
+		return t.cluster.discover()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.conn
+	for addr := range t.client.Nodes() {
+		t.masters[addr] = true
+	}
+	return nil
 }
-
-// open has nothing to do: the first probe dials.
-func (t *tracking) open(uint64) error { return nil }
 
 func (t *tracking) live() {
 	t.mu.Lock()
-	t.heard = t.conn
+	t.heard = slices.Collect(maps.Values(t.conns))
 	t.mu.Unlock()
 	for _, topic := range t.s.topics {
 		topic.resume()
@@ -153,25 +225,42 @@ func (t *tracking) join(_ context.Context, _ string, topic *topic) error {
 	return nil
 }
 
-func (t *tracking) probe(id uint64, token string) error {
-	conn := t.newest()
-	err := t.s.register(t.client, "", "")
-	if t.s.lease.max == 0 && refused(err) {
-		err = nil // it is an answer: only a lease has to be a write
+func (t *tracking) probe(id uint64, token string) (err error) {
+	if t.cluster != nil {
+		err = t.cluster.probe()
+	} else {
+		err = t.probeOne()
 	}
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) && conn != nil {
-			conn.Close() // the next probe dials
-		}
 		return fmt.Errorf("probe: %w", err)
 	}
-	// The reply came behind all invalidations of before.
+	// The replies came behind all invalidations of before.
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if id == t.s.session {
 		t.s.answered(token)
 	}
 	return nil
+}
+
+// probeOne has the one master write.
+func (t *tracking) probeOne() error {
+	var conns []*tracked
+	for addr := range t.client.Nodes() {
+		conns = append(conns, t.connTo(addr))
+	}
+	err := t.s.register(t.client, "", "")
+	if t.s.forgives(err) {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		for _, conn := range conns {
+			if conn != nil {
+				conn.Close() // the next probe dials
+			}
+		}
+	}
+	return err
 }
 
 // onInvalidations runs on the goroutine that reads the connection, before it

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -32,6 +33,21 @@ func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, st
 			return nil, err
 		}
 		return &boundConn{Conn: c, unbind: context.AfterFunc(ctx, func() { c.Close() })}, nil
+	}
+}
+
+// sentinelsAsk is how often a client asks the sentinels who the master is, beside
+// listening to them: they tell once.
+const sentinelsAsk = time.Second
+
+// Sentinels bounds how long a client waits for a sentinel, and how long it clings
+// to a master whose successor it was not told of.
+func Sentinels(o *rueidis.ClientOption, timeout time.Duration) {
+	if o.Sentinel.Dialer.Timeout == 0 || o.Sentinel.Dialer.Timeout > timeout {
+		o.Sentinel.Dialer.Timeout = timeout
+	}
+	if o.Sentinel.TopologyRefreshInterval == 0 {
+		o.Sentinel.TopologyRefreshInterval = sentinelsAsk
 	}
 }
 
