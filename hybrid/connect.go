@@ -120,7 +120,7 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 		return fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
 	}
 	c.client, c.data = client, client
-	if err := s.checkServer(ctx, client, o.Client.AlwaysRESP2); err != nil {
+	if err := s.checkServer(ctx, client, o); err != nil {
 		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
 	}
 	if s.mode == invalidate.Off {
@@ -141,9 +141,9 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 }
 
 // checkServer asks the server who it is, and refuses what cannot serve.
-func (s *Store) checkServer(ctx context.Context, client rueidis.Client, resp2 bool) error {
+func (s *Store) checkServer(ctx context.Context, client rueidis.Client, o StoreOptions) error {
 	protocol := "3"
-	if resp2 {
+	if o.Client.AlwaysRESP2 {
 		protocol = "2"
 	}
 	hello, err := client.Do(ctx, client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
@@ -153,10 +153,12 @@ func (s *Store) checkServer(ctx context.Context, client rueidis.Client, resp2 bo
 	if err != nil {
 		return err
 	}
-	if m := hello["mode"]; s.mode != invalidate.Off {
-		if mode, _ := m.ToString(); mode == "cluster" {
-			return fmt.Errorf("%w: Redis Cluster with Invalidation %v: use invalidate.Off there", ErrUnsupported, s.mode)
+	kind := hello["mode"]
+	if mode, _ := kind.ToString(); mode == "cluster" {
+		if err := o.checkCluster(); err != nil {
+			return err
 		}
+		s.inCluster = true
 	}
 	m := hello["version"]
 	version, err := m.ToString()

@@ -252,6 +252,10 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 // write sends changes with their announcement as one step and ends their
 // flights. It sets the error of each.
 func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
+	if !c.ofOneSlot(changes) {
+		c.writeBySlot(ctx, changes)
+		return
+	}
 	var nonce uint64
 	var messages []string
 	if c.channel != "" {

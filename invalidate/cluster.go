@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -30,7 +28,7 @@ type cluster struct {
 	t *tracking
 
 	mu      sync.Mutex // guards all below
-	table   string     // of the session, as view.table
+	table   string     // of the session
 	masters []master   // of the table
 	silent  []string   // addresses of those that left a probe of the session unanswered
 }
@@ -42,49 +40,11 @@ type master struct {
 	tag  string // a hash tag of one of its slots
 }
 
-// A view is what one node says of the cluster.
+// A view is what the node at an address says of the cluster.
 type view struct {
-	addr    string // where it was asked
-	me      string // its id, if it is a master
-	table   string // masters that serve slots, each with its epoch and slots
-	masters map[string]string
-	err     error
-}
-
-// parseView reads the reply to CLUSTER NODES: a line a node, of
-//
-//	id address flags master-id ping pong epoch link slots...
-func parseView(addr, nodes string) (v view, err error) {
-	v.addr, v.masters = addr, make(map[string]string)
-	nodes = strings.TrimPrefix(nodes, "txt:") // RESP3 says what kind of string it is
-	var table []string
-	for line := range strings.Lines(nodes) {
-		f := strings.Fields(line)
-		if len(f) < 8 {
-			return v, fmt.Errorf("CLUSTER NODES: %q is no node", line)
-		}
-		flags := strings.Split(f[2], ",")
-		if !slices.Contains(flags, "master") {
-			continue
-		}
-		if slices.Contains(flags, "myself") {
-			v.me = f[0]
-		}
-		ranges := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") }) // about to move
-		if len(ranges) == 0 {
-			continue
-		}
-		first, _, _ := strings.Cut(ranges[0], "-")
-		slot, err := strconv.ParseUint(first, 10, 14)
-		if err != nil {
-			return v, fmt.Errorf("CLUSTER NODES: %q: %w", line, err)
-		}
-		v.masters[f[0]] = slots.Tag(uint16(slot))
-		table = append(table, strings.Join(append([]string{f[0], f[6]}, ranges...), " "))
-	}
-	slices.Sort(table)
-	v.table = strings.Join(table, "\n")
-	return v, nil
+	slots.View
+	addr string
+	err  error
 }
 
 // discover begins a session: it finds out who serves which slots, on which all
@@ -99,7 +59,7 @@ func (c *cluster) discover() error {
 			nodes, err := node.Do(ctx, node.B().Arbitrary("CLUSTER", "NODES").Build()).ToString()
 			v := view{addr: addr, err: err}
 			if err == nil {
-				v, v.err = parseView(addr, nodes)
+				v.View, v.err = slots.ParseNodes(nodes)
 			}
 			views <- v
 		})
@@ -111,22 +71,22 @@ func (c *cluster) discover() error {
 		switch {
 		case v.err != nil:
 			failed = fmt.Errorf("CLUSTER NODES at %s: %w", v.addr, v.err)
-		case v.me != "":
-			said[v.me] = v
+		case v.Me != "":
+			said[v.Me] = v
 		}
 		if masters := agreed(v, said); masters != nil {
-			c.begin(v.table, masters)
+			c.begin(v.Table, masters)
 			return nil
 		}
 	}
 	for _, v := range said {
-		for id, tag := range v.masters {
+		for id, tag := range v.Masters {
 			if there, ok := said[id]; !ok {
 				// The client may not know this node yet. To ask for a key of its is
 				// to be sent there.
 				c.t.client.Do(ctx, c.t.client.B().Exists().Key(processPrefix+"{"+tag+"}").Build())
 				return fmt.Errorf("the master %s of the cluster did not answer: %w", id, failed)
-			} else if there.table != v.table {
+			} else if there.Table != v.Table {
 				failed = fmt.Errorf("the masters %s and %s of the cluster do not agree on its slots", v.addr, there.addr)
 			}
 		}
@@ -136,9 +96,9 @@ func (c *cluster) discover() error {
 
 // agreed returns the masters of v if all of them said the same, else nil.
 func agreed(v view, said map[string]view) (masters []master) {
-	for id, tag := range v.masters {
+	for id, tag := range v.Masters {
 		own, ok := said[id]
-		if !ok || own.table != v.table {
+		if !ok || own.Table != v.Table {
 			return nil
 		}
 		masters = append(masters, master{id, own.addr, tag})
@@ -205,14 +165,11 @@ func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table 
 	if err != nil {
 		return fmt.Errorf("CLUSTER NODES: %w", err)
 	}
-	v, err := parseView(m.addr, nodes)
-	if err != nil {
-		return err
+	v, err := slots.ParseNodes(nodes)
+	if err == nil && (v.Me != m.id || v.Table != table) {
+		err = errMoved
 	}
-	if v.me != m.id || v.table != table {
-		return errMoved
-	}
-	return nil
+	return err
 }
 
 // hangUp closes the connections to those that were silent: others go on.

@@ -50,3 +50,23 @@ func FuzzBesideLiesInTheSlotOfItsKey(f *testing.F) {
 		}
 	})
 }
+
+func TestViewOfTheCluster(t *testing.T) {
+	const nodes = `txt:aa 127.0.0.1:1@11,host master - 0 1 2 connected 5461-10921
+bb 127.0.0.1:2@12 myself,master - 0 0 1 connected 0-10 12 14-5460 [11->-aa] [13-<-aa]
+cc 127.0.0.1:3@13 slave aa 0 1 2 connected
+dd 127.0.0.1:4@14 master,fail - 0 1 0 disconnected
+`
+	v, err := ParseNodes(nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Me != "bb" || v.Table != "aa 2 5461-10921\nbb 1 0-10 12 14-5460" || v.Masters["aa"] != Tag(5461) || v.Masters["bb"] != Tag(0) || len(v.Masters) != 2 {
+		t.Errorf("%+v", v)
+	}
+	for _, bad := range []string{"aa 127.0.0.1:1 master", "aa x master - 0 1 2 connected x", "aa x master - 0 1 2 connected 16384"} {
+		if _, err := ParseNodes(bad); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
