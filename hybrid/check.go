@@ -99,7 +99,7 @@ func (s *Store) askServer(ctx context.Context, r *Report) bool {
 	var trips []time.Duration
 	for range 5 {
 		began := time.Now()
-		if err := s.client.Do(ctx, b.Ping().Build()).Error(); err != nil {
+		if err := s.client.DoMulti(ctx, b.Exists().Key(checkCache).Build(), b.Ping().Build())[1].Error(); err != nil {
 			r.problem("PING: %v", redisError(err))
 			return false
 		}

@@ -140,13 +140,38 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 	return nil
 }
 
+// greet says HELLO to the server; to all those of a cluster, of which one that answers
+// will do.
+func greet(ctx context.Context, client rueidis.Client, protocol string) (hello map[string]rueidis.RedisMessage, err error) {
+	type answer struct {
+		hello map[string]rueidis.RedisMessage
+		err   error
+	}
+	nodes := client.Nodes()
+	answers := make(chan answer, len(nodes))
+	for _, node := range nodes {
+		go func() { // not ended by another's answer: who else waits for its connection would fail with it
+			hello, err := node.Do(ctx, node.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+			answers <- answer{hello, err}
+		}()
+	}
+	for range nodes {
+		a := <-answers
+		if a.err == nil {
+			return a.hello, nil
+		}
+		err = a.err
+	}
+	return nil, err
+}
+
 // checkServer asks the server who it is, and refuses what cannot serve.
 func (s *Store) checkServer(ctx context.Context, client rueidis.Client, o StoreOptions) error {
 	protocol := "3"
 	if o.Client.AlwaysRESP2 {
 		protocol = "2"
 	}
-	hello, err := client.Do(ctx, client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+	hello, err := greet(ctx, client, protocol)
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
 		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
 	}

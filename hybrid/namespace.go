@@ -95,7 +95,11 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	return writeError(c.store.tell(ctx, c.store.client, []rueidis.Completed{c.announceAll(c.store.client)})[0].Error())
+	commands := []rueidis.Completed{c.announceAll(c.store.client)}
+	if c.store.inCluster { // EXISTS brings it to a master
+		commands = append(commands, c.store.client.B().Exists().Key(c.prefix).Build())
+	}
+	return writeError(c.store.tell(ctx, c.store.client, commands)[0].Error())
 }
 
 // announceAll is the command that tells of a change of any key.

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
 
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 )
 

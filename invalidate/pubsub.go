@@ -88,6 +88,12 @@ func (p *pubsub) open(id uint64) error {
 		channels = append(channels, Channel(name))
 	}
 	p.s.mu.Unlock()
+	if p.client.Mode() == rueidis.ClientModeCluster { // has conn be one to a master; to another one the next time
+		key := fmt.Sprintf("%s{%x %d}", processPrefix, p.s.sender, id)
+		if err := p.command(conn, conn.B().Exists().Key(key).Build()).Error(); err != nil && !refused(err) {
+			return fmt.Errorf("EXISTS: %w", err)
+		}
+	}
 	if err := p.command(conn, conn.B().Subscribe().Channel(channels...).Build()).Error(); err != nil {
 		return fmt.Errorf("SUBSCRIBE: %w", err)
 	}
@@ -125,7 +131,7 @@ func (p *pubsub) probe(_ uint64, token string) (err error) {
 		if p.s.lease.max > 0 {
 			err = p.s.register(p.client, p.self, token)
 		} else {
-			err = p.command(p.client, p.client.B().Publish().Channel(p.self).Message(token).Build()).Error()
+			err = p.publish(token)
 		}
 		if err == nil || refused(err) || errors.Is(err, context.DeadlineExceeded) {
 			break
@@ -135,6 +141,19 @@ func (p *pubsub) probe(_ uint64, token string) (err error) {
 		return fmt.Errorf("PUBLISH: %w", err)
 	}
 	return nil
+}
+
+// publish says token to this process: in a cluster by a master, which EXISTS brings
+// it to.
+func (p *pubsub) publish(token string) error {
+	ctx, cancel := context.WithTimeout(p.s.ctx, p.s.cfg.Timeout)
+	defer cancel()
+	b := p.client.B()
+	publish := b.Publish().Channel(p.self).Message(token).Build()
+	if p.client.Mode() != rueidis.ClientModeCluster {
+		return p.client.Do(ctx, publish).Error()
+	}
+	return p.client.DoMulti(ctx, b.Exists().Key(processPrefix+"{"+token+"}").Build(), publish)[1].Error()
 }
 
 // topic returns the topic of a channel, or nil.

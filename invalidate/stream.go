@@ -149,6 +149,8 @@ const (
 
 	minBackoff = 10 * time.Millisecond
 	maxBackoff = 2 * time.Second
+	// maxBackoffOfMany is maxBackoff where another server takes a dead one's place.
+	maxBackoffOfMany = 500 * time.Millisecond
 )
 
 // Open connects, and returns when a probe was answered: Redis lets this user
@@ -303,7 +305,11 @@ func (s *Stream) Close() {
 // run keeps one session after the other. It tells first how the first one
 // began; if that failed it is the only one.
 func (s *Stream) run(first chan<- error) {
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	longest := maxBackoff
+	if s.ear.commands().Mode() != rueidis.ClientModeStandalone {
+		longest = maxBackoffOfMany
+	}
+	for backoff := minBackoff; ; backoff = min(2*backoff, longest) {
 		began := func(err error) {
 			if first != nil {
 				first <- err

@@ -76,7 +76,18 @@ func newTracking(s *Stream) (*tracking, error) {
 	}
 	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
-	t.client, err = rueidis.NewClient(o)
+	if o.Sentinel.MasterSet == "" && len(o.InitAddress) > 1 {
+		// rueidis would dial all at once, some of them twice.
+		for addr := range dial.Reachable(s.ctx, until, o) {
+			o.InitAddress = []string{addr}
+			if t.client, err = rueidis.NewClient(o); err == nil {
+				break
+			}
+		}
+	}
+	if t.client == nil && err == nil {
+		t.client, err = rueidis.NewClient(o)
+	}
 	if err != nil {
 		cancel()
 	} else if t.client.Mode() == rueidis.ClientModeCluster {

@@ -4,7 +4,9 @@ package dial
 import (
 	"context"
 	"crypto/tls"
+	"iter"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -33,6 +35,35 @@ func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, st
 			return nil, err
 		}
 		return &boundConn{Conn: c, unbind: context.AfterFunc(ctx, func() { c.Close() })}, nil
+	}
+}
+
+// Reachable dials all of o's addresses at once and yields those that answer, in the
+// order in which they do.
+func Reachable(ctx context.Context, dial func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error), o rueidis.ClientOption) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		ctx, cancel := context.WithTimeout(ctx, o.Dialer.Timeout)
+		defer cancel()
+		dialled := make(chan string, len(o.InitAddress))
+		var wg sync.WaitGroup
+		for _, addr := range o.InitAddress {
+			wg.Go(func() {
+				d := o.Dialer
+				if c, err := dial(ctx, addr, &d, o.TLSConfig); err == nil {
+					c.Close()
+					dialled <- addr
+				}
+			})
+		}
+		go func() {
+			wg.Wait()
+			close(dialled)
+		}()
+		for addr := range dialled {
+			if !yield(addr) {
+				return
+			}
+		}
 	}
 }
 

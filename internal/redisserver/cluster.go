@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-)
 
-// slotCount is how many slots a cluster has.
-const slotCount = 16384
+	"github.com/flipcache/flipcache/internal/slots"
+)
 
 // A Cluster is a Redis Cluster of real servers on free loopback ports. Stop it by
 // Close.
@@ -59,7 +58,7 @@ func (c *Cluster) start(masters, replicas int, args []string) error {
 			return err
 		}
 		if i < masters {
-			from, to := i*slotCount/masters, (i+1)*slotCount/masters-1
+			from, to := i*slots.Count/masters, (i+1)*slots.Count/masters-1
 			if _, err := s.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to)); err != nil {
 				return err
 			}
@@ -169,11 +168,20 @@ func (c *Cluster) running() (all []*Server) {
 	return all
 }
 
-// AwaitReady waits until each node that runs says that all slots are served, and
-// all replicas that run follow their masters.
+// AwaitReady waits until all nodes that run agree on who serves which slots, say that
+// all are served, and all replicas that run follow their masters.
 func (c *Cluster) AwaitReady() error {
 	return until(20*time.Second, "the cluster serves all slots", func() bool {
+		tables := make(map[string]bool)
 		for _, s := range c.running() {
+			lines, err := s.view()
+			if err != nil {
+				return false
+			}
+			v, err := slots.ParseNodes(strings.Join(lines, "\n"))
+			if tables[v.Table] = true; err != nil || len(tables) > 1 {
+				return false
+			}
 			m, err := s.Do("CLUSTER", "INFO")
 			if err != nil {
 				return false
@@ -253,7 +261,8 @@ func (c *Cluster) Replicas(s *Server) (all []*Server) {
 }
 
 // Failover has a replica of master take over, with its consent, and returns the
-// replica when it has.
+// replica when it has, and the old master follows it. Do not have the two change
+// places again within 4 s: a replica then counts the votes of before (Redis 7.0).
 func (c *Cluster) Failover(master *Server) (*Server, error) {
 	replicas := c.Replicas(master)
 	if len(replicas) == 0 {
@@ -262,7 +271,10 @@ func (c *Cluster) Failover(master *Server) (*Server, error) {
 	if _, err := replicas[0].Do("CLUSTER", "FAILOVER"); err != nil {
 		return nil, err
 	}
-	return replicas[0], c.AwaitMaster(replicas[0])
+	if err := c.AwaitMaster(replicas[0]); err != nil {
+		return nil, err
+	}
+	return replicas[0], until(20*time.Second, master.Addr+" follows", func() bool { return slices.Contains(c.Replicas(replicas[0]), master) })
 }
 
 // AwaitMaster waits until s is a master that serves slots, as it says itself.

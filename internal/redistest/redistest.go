@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/rueidis"
@@ -90,11 +91,21 @@ func Client(t testing.TB, s Server) rueidis.Client {
 	return c
 }
 
+// keyAt says where the key is in commands that tests use.
+var keyAt = map[string]int{
+	"GET": 1, "SET": 1, "DEL": 1, "UNLINK": 1, "EXISTS": 1, "PTTL": 1, "PEXPIRE": 1, "GETEX": 1, "APPEND": 1, "SETRANGE": 1,
+	"PERSIST": 1, "GETDEL": 1, "GETSET": 1, "ZCARD": 1, "HSET": 1, "RPUSH": 1, "LPUSH": 1, "EVAL": 3,
+}
+
 // Do runs one command and returns its reply; an error fails the test, but for
 // the reply "nil".
 func Do(t testing.TB, c rueidis.Client, command ...string) rueidis.RedisMessage {
 	t.Helper()
-	m, err := c.Do(context.Background(), c.B().Arbitrary(command...).Build()).ToMessage()
+	cmd := c.B().Arbitrary(command...)
+	if at := keyAt[strings.ToUpper(command[0])]; at > 0 && at < len(command) && c.Mode() == rueidis.ClientModeCluster {
+		cmd = c.B().Arbitrary(command[:at]...).Keys(command[at]).Args(command[at+1:]...) // to its master
+	}
+	m, err := c.Do(context.Background(), cmd.Build()).ToMessage()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		t.Fatalf("%q: %v", command, err)
 	}

@@ -1,4 +1,4 @@
-package slots
+package slots_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-package slots
+package slots_test
 
 import (
 	"strconv"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/flipcache/flipcache/internal/redistest"
+	. "github.com/flipcache/flipcache/internal/slots"
 )
 
 // What CLUSTER KEYSLOT says.
