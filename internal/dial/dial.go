@@ -71,9 +71,22 @@ func Reachable(ctx context.Context, dial func(context.Context, string, *net.Dial
 // listening to them: they tell once.
 const sentinelsAsk = time.Second
 
+// sentinelsSilent is after how long without an answer to a PING a connection is
+// closed, at least.
+const sentinelsSilent = 2 * time.Second
+
 // Sentinels bounds how long a client waits for a sentinel, and how long it clings
 // to a master whose successor it was not told of.
 func Sentinels(o *rueidis.ClientOption, timeout time.Duration) {
+	if o.Sentinel.MasterSet == "" {
+		return
+	}
+	if o.Sentinel.Dialer.KeepAlive == 0 { // rueidis would not look whether a sentinel is silent
+		o.Sentinel.Dialer.KeepAlive = sentinelsAsk
+	}
+	if o.ConnWriteTimeout == 0 {
+		o.ConnWriteTimeout = max(sentinelsSilent, timeout)
+	}
 	if o.Sentinel.Dialer.Timeout == 0 || o.Sentinel.Dialer.Timeout > timeout {
 		o.Sentinel.Dialer.Timeout = timeout
 	}
