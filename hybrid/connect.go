@@ -34,8 +34,10 @@ func (c connection) closeStream() {
 	}
 }
 
-func (c connection) close() {
+func (c connection) close(timeout time.Duration) {
 	if c.client != nil {
+		// With Sentinel it waits for a sentinel's answer, if it is asking just then.
+		defer time.AfterFunc(timeout, c.hangUp).Stop()
 		c.client.Close()
 		c.hangUp()
 	}
@@ -105,7 +107,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		return c, nil
 	}
 	c.closeStream()
-	c.close()
+	c.close(o.Timeout)
 	hangUp()
 	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)

@@ -284,7 +284,7 @@ func (s *Store) Close() error {
 	for _, c := range caches {
 		c.close()
 	}
-	s.connection.close()
+	s.connection.close(s.timeout)
 	s.clock.Close()
 	return nil
 }

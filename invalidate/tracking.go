@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -169,6 +170,8 @@ func (t *tracking) commands() rueidis.Client { return t.client }
 
 // close lets commands that are under way end.
 func (t *tracking) close() {
+	// With Sentinel it waits for a sentinel's answer, if it is asking just then.
+	defer time.AfterFunc(t.s.cfg.Timeout, t.closeAll).Stop()
 	t.client.Close()
 	t.closeAll()
 }

@@ -25,7 +25,7 @@ type Cluster struct {
 
 // nodeTimeout is cluster-node-timeout: a failover of a dead master takes about
 // twice as long.
-const nodeTimeout = 600 * time.Millisecond
+const nodeTimeout = time.Second
 
 // StartCluster starts a cluster of masters, each with so many replicas, and
 // returns when all slots are served and all replicas follow: after about 3 s. args

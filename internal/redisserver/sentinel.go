@@ -21,7 +21,7 @@ const MasterSet = "flipcache"
 
 // downAfter is when a sentinel takes a silent server for dead: a failover takes
 // about a second more.
-const downAfter = 500 * time.Millisecond
+const downAfter = time.Second
 
 // A Sentinel is a master with replicas and the sentinels that watch them, all on
 // free loopback ports. Stop it by Close.
