@@ -18,8 +18,8 @@ import (
 // ends with ctx, not with the Store's Timeout.
 //
 // The writes need StoreOptions.MaxStaleness, here and in every process of the cache.
-// Their errors are those of the same methods without Acked, and ErrUnconfirmed:
-// the write stands.
+// Their errors are those of the same methods without Acked, ErrUnconfirmed (the write
+// stands), and ErrUnsupported in a Redis Cluster (nothing was done).
 func (c *Cache[K, V]) Acked() *Cache[K, V] {
 	view := *c
 	view.acked = true
@@ -31,7 +31,13 @@ func (c *Cache[K, V]) ready(ctx context.Context) error {
 	if c.acked && c.store.maxStaleness == 0 {
 		return optionError("Acked needs StoreOptions.MaxStaleness: set it in every process of the cache")
 	}
-	return c.store.ready(ctx)
+	if err := c.store.ready(ctx); err != nil {
+		return err
+	}
+	if c.acked && c.store.inCluster {
+		return fmt.Errorf("%w: Acked in a Redis Cluster: MaxStaleness bounds what others read there", ErrUnsupported)
+	}
+	return nil
 }
 
 // confirm waits, in a view whose writes are acknowledged, until all have heard of

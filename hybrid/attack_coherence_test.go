@@ -18,6 +18,7 @@ import (
 
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
+	"github.com/flipcache/flipcache/internal/slots"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -52,14 +53,7 @@ func stressTime(t *testing.T) time.Duration {
 
 // R57: what one process does to a key, by whatever method, the others know as
 // soon as it is delivered.
-func TestEveryWritingMethodIsHeardByOtherProcesses(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.PubSub, invalidate.Tracking} {
-		t.Run(mode.String(), func(t *testing.T) { everyWritingMethodIsHeard(t, mode) })
-	}
-}
-
-func everyWritingMethodIsHeard(t *testing.T, mode invalidate.Mode) {
-	s := redistest.Real(t)
+func everyWritingMethodIsHeard(t *testing.T, s redistest.Server, mode invalidate.Mode) {
 	admin := redistest.Client(t, s)
 	a, b := join(t, s, mode), join(t, s, mode)
 	quiet := join(t, s, mode, func(_ *StoreOptions, o *Options[string, string]) { o.NoLocal = true })
@@ -128,48 +122,43 @@ func everyWritingMethodIsHeard(t *testing.T, mode invalidate.Mode) {
 }
 
 // R11: what a process wrote is what it reads.
-func TestAProcessReadsItsOwnWrites(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
-		t.Run(mode.String(), func(t *testing.T) {
-			s := redistest.Real(t)
-			p := join(t, s, mode)
-			var wg sync.WaitGroup
-			for g := range 8 {
-				wg.Go(func() {
-					key := fmt.Sprint("k", g)
-					for i := range 1500 {
-						v := strconv.Itoa(i)
-						var err error
-						switch i % 4 {
-						case 0:
-							err = p.SetMany(ctx, map[string]string{key: v})
-						case 1:
-							err = p.SetTTL(ctx, key, v, time.Hour)
-						default:
-							err = p.Set(ctx, key, v)
-						}
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						if got, err := p.Get(ctx, key); got != v || err != nil {
-							t.Errorf("%s: read %q, %v after writing %q", key, got, err, v)
-							return
-						}
-						if i%16 == 15 {
-							if err := p.Delete(ctx, key); err != nil {
-								t.Error(err)
-							}
-							if got, err := p.Get(ctx, key); !errors.Is(err, ErrNotFound) {
-								t.Errorf("%s: read %q, %v after Delete", key, got, err)
-							}
-						}
+func aProcessReadsItsOwnWrites(t *testing.T, s redistest.Server, mode invalidate.Mode) {
+	p := join(t, s, mode)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			key := fmt.Sprint("k", g)
+			for i := range 1500 {
+				v := strconv.Itoa(i)
+				var err error
+				switch i % 4 {
+				case 0:
+					err = p.SetMany(ctx, map[string]string{key: v})
+				case 1:
+					err = p.SetTTL(ctx, key, v, time.Hour)
+				default:
+					err = p.Set(ctx, key, v)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := p.Get(ctx, key); got != v || err != nil {
+					t.Errorf("%s: read %q, %v after writing %q", key, got, err, v)
+					return
+				}
+				if i%16 == 15 {
+					if err := p.Delete(ctx, key); err != nil {
+						t.Error(err)
 					}
-				})
+					if got, err := p.Get(ctx, key); !errors.Is(err, ErrNotFound) {
+						t.Errorf("%s: read %q, %v after Delete", key, got, err)
+					}
+				}
 			}
-			wg.Wait()
 		})
 	}
+	wg.Wait()
 }
 
 // What several processes do at random to few keys, with connections that break.
@@ -178,14 +167,13 @@ func TestAProcessReadsItsOwnWrites(t *testing.T) {
 func TestRandomizedFleet(t *testing.T) {
 	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		for _, kills := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%v, kills: %v", mode, kills), func(t *testing.T) { randomizedFleet(t, mode, kills) })
+			t.Run(fmt.Sprintf("%v, kills: %v", mode, kills), func(t *testing.T) { randomizedFleet(t, redistest.Real(t), mode, kills) })
 		}
 	}
 }
 
-func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
+func randomizedFleet(t *testing.T, s redistest.Server, mode invalidate.Mode, kills bool) {
 	const processes, nKeys = 4, 8
-	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
 	var ps []process
 	var marks []*mark
@@ -274,7 +262,7 @@ func randomizedFleet(t *testing.T, mode invalidate.Mode, kills bool) {
 				redistest.Do(t, admin, "CLIENT", "PAUSE", "4", "WRITE")
 			case 1, 2:
 				if kills {
-					redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", []string{"pubsub", "normal"}[rand.N(2)], "SKIPME", "yes")
+					everywhere(t, admin, "CLIENT", "KILL", "TYPE", []string{"pubsub", "normal"}[rand.N(2)], "SKIPME", "yes")
 				}
 			}
 		})
@@ -324,33 +312,28 @@ func foreign(t *testing.T, admin rueidis.Client, k, other string, next func() st
 		case 6:
 			redistest.Do(t, admin, "EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", "1", k, next())
 		case 7:
-			if k != other {
+			if together := slots.Of(k) == slots.Of(other) || admin.Mode() != rueidis.ClientModeCluster; k != other && together {
 				redistest.Do(t, admin, "COPY", k, other, "REPLACE")
 			}
 		case 8:
-			redistest.Do(t, admin, "MSET", k, next(), other, next())
+			if slots.Of(k) == slots.Of(other) || admin.Mode() != rueidis.ClientModeCluster {
+				redistest.Do(t, admin, "MSET", k, next(), other, next())
+			}
 		case 9:
 			redistest.Do(t, admin, "APPEND", k, "0")
 		case 10:
 			if rand.N(20) == 0 {
-				redistest.Do(t, admin, []string{"FLUSHALL", "FLUSHDB"}[rand.N(2)])
+				everywhere(t, admin, []string{"FLUSHALL", "FLUSHDB"}[rand.N(2)])
 			}
 		case 11: // the table of what is tracked overflows
-			redistest.Do(t, admin, "CONFIG", "SET", "tracking-table-max-keys", strconv.Itoa([]int{1, 3, 1_000_000}[rand.N(3)]))
+			everywhere(t, admin, "CONFIG", "SET", "tracking-table-max-keys", strconv.Itoa([]int{1, 3, 1_000_000}[rand.N(3)]))
 		}
 	}
 }
 
 // One goroutine of the fleet writes a key, with growing numbers: no reader of
 // one process sees them shrink.
-func TestReadsOfOneProcessNeverStepBack(t *testing.T) {
-	for _, mode := range []invalidate.Mode{invalidate.PubSub, invalidate.Tracking} {
-		t.Run(mode.String(), func(t *testing.T) { readsNeverStepBack(t, mode) })
-	}
-}
-
-func readsNeverStepBack(t *testing.T, mode invalidate.Mode) {
-	s := redistest.Real(t)
+func readsNeverStepBack(t *testing.T, s redistest.Server, mode invalidate.Mode) {
 	admin := redistest.Client(t, s)
 	var ps []process
 	for range 3 {

@@ -20,6 +20,8 @@ import (
 type Report struct {
 	// Problems names what is wrong and what to do, a line each. Empty: nothing.
 	Problems []string
+	// Notes names what is as it should be, and less than one may take it for.
+	Notes []string
 
 	Mode      invalidate.Mode
 	State     invalidate.State // with the last cut and its cause
@@ -51,6 +53,9 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	} else if err != nil {
 		return r, &Error{Op: "check", Err: err}
 	}
+	if s.inCluster && s.announces {
+		r.Notes = append(r.Notes, "in Redis Cluster announcements are best effort: nodes may lose messages to each other, and nobody is told; invalidate.Tracking does without")
+	}
 	if s.askServer(ctx, &r) {
 		s.checkRights(ctx, &r)
 		if s.stream != nil {
@@ -76,7 +81,8 @@ func (s *Store) askServer(ctx context.Context, r *Report) bool {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	b := s.client.B()
-	hello, err := s.client.Do(ctx, b.Arbitrary("HELLO").Build()).AsMap()
+	// In a cluster EXISTS brings HELLO to a master.
+	hello, err := s.client.DoMulti(ctx, b.Exists().Key(checkCache).Build(), b.Arbitrary("HELLO").Build())[1].AsMap()
 	if err != nil {
 		r.problem("Redis does not answer: %v", redisError(err))
 		return false
@@ -93,7 +99,7 @@ func (s *Store) askServer(ctx context.Context, r *Report) bool {
 	var trips []time.Duration
 	for range 5 {
 		began := time.Now()
-		if err := s.client.Do(ctx, b.Ping().Build()).Error(); err != nil {
+		if err := s.client.DoMulti(ctx, b.Exists().Key(checkCache).Build(), b.Ping().Build())[1].Error(); err != nil {
 			r.problem("PING: %v", redisError(err))
 			return false
 		}
@@ -229,12 +235,11 @@ func (s *Store) checkPeers(ctx context.Context, r *Report) {
 			r.problem("the peers of %s: %v", name, redisError(err))
 			return
 		}
-		listening, err := s.client.Do(ctx, s.client.B().PubsubNumsub().Channel(invalidate.Channel(name)).Build()).AsIntMap()
-		if err != nil {
+		if r.Listeners[name], err = s.listeners(ctx, name); err != nil {
 			r.problem("PUBSUB NUMSUB: %v", redisError(err))
 			return
 		}
-		r.Peers[name], r.Listeners[name] = peers, listening[invalidate.Channel(name)]
+		r.Peers[name] = peers
 		for _, p := range peers {
 			if r.Listeners[name] > 0 && !p.Announces {
 				r.problem("of cache %s %d processes listen to announcements, and %s makes none: set StoreOptions.Announce there, or invalidate.Tracking everywhere",
@@ -243,6 +248,26 @@ func (s *Store) checkPeers(ctx context.Context, r *Report) {
 			}
 		}
 	}
+}
+
+// listeners counts those who listen to announcements of the cache name: in a cluster
+// at all nodes, replicas too, that answer.
+func (s *Store) listeners(ctx context.Context, name string) (n int64, err error) {
+	channel := invalidate.Channel(name)
+	answered := false
+	for _, node := range s.client.Nodes() {
+		at, failed := node.Do(ctx, node.B().PubsubNumsub().Channel(channel).Build()).AsIntMap()
+		if failed != nil {
+			err = failed
+			continue
+		}
+		answered = true
+		n += at[channel]
+	}
+	if answered {
+		err = nil
+	}
+	return n, err
 }
 
 func (s *Store) checkStream(r *Report) {
@@ -282,6 +307,9 @@ func (r Report) String() string {
 	line("verdict", "%v invalidation %s", r.Mode, verdict)
 	for _, p := range r.Problems {
 		line("problem", "%s", p)
+	}
+	for _, n := range r.Notes {
+		line("note", "%s", n)
 	}
 	line("state", "%v since %v, %d cuts", r.State, r.State.Since.Format(time.RFC3339), r.State.Cuts)
 	if r.State.Cuts > 0 {

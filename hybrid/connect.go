@@ -36,8 +36,10 @@ func (c connection) closeStream() {
 	}
 }
 
-func (c connection) close() {
+func (c connection) close(timeout time.Duration) {
 	if c.client != nil {
+		// With Sentinel it waits for a sentinel's answer, if it is asking just then.
+		defer time.AfterFunc(timeout, c.hangUp).Stop()
 		c.client.Close()
 		c.hangUp()
 	}
@@ -102,6 +104,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		s.dialed.Store(clock.Now())
 		return conn, err
 	}
+	dial.Sentinels(&data, o.Timeout)
 	connected := context.AfterFunc(ctx, hangUp) // from then on they end by close alone
 	err = s.dial(ctx, &c, data, o)
 	if !connected() && err == nil {
@@ -111,7 +114,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		return c, nil
 	}
 	c.closeStream()
-	c.close()
+	c.close(o.Timeout)
 	hangUp()
 	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -126,7 +129,7 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 		return fmt.Errorf("connect to Redis at %s: %w", at, redisError(err))
 	}
 	c.client, c.data = client, client
-	if err := s.checkServer(ctx, client, o.Client.AlwaysRESP2); err != nil {
+	if err := s.checkServer(ctx, client, o); err != nil {
 		return fmt.Errorf("greet Redis at %s: %w", at, redisError(err))
 	}
 	if s.mode == invalidate.Off {
@@ -146,23 +149,50 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 	return nil
 }
 
+// greet says HELLO to the server; to all those of a cluster, of which one that answers
+// will do.
+func greet(ctx context.Context, client rueidis.Client, protocol string) (hello map[string]rueidis.RedisMessage, err error) {
+	type answer struct {
+		hello map[string]rueidis.RedisMessage
+		err   error
+	}
+	nodes := client.Nodes()
+	answers := make(chan answer, len(nodes))
+	for _, node := range nodes {
+		go func() { // not ended by another's answer: who else waits for its connection would fail with it
+			hello, err := node.Do(ctx, node.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+			answers <- answer{hello, err}
+		}()
+	}
+	for range nodes {
+		a := <-answers
+		if a.err == nil {
+			return a.hello, nil
+		}
+		err = a.err
+	}
+	return nil, err
+}
+
 // checkServer asks the server who it is, and refuses what cannot serve.
-func (s *Store) checkServer(ctx context.Context, client rueidis.Client, resp2 bool) error {
+func (s *Store) checkServer(ctx context.Context, client rueidis.Client, o StoreOptions) error {
 	protocol := "3"
-	if resp2 {
+	if o.Client.AlwaysRESP2 {
 		protocol = "2"
 	}
-	hello, err := client.Do(ctx, client.B().Arbitrary("HELLO", protocol).Build()).AsMap()
+	hello, err := greet(ctx, client, protocol)
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.Contains(strings.ToLower(re.Error()), "unknown command") {
 		return fmt.Errorf("%w: the server knows no HELLO, so it is older than Redis 6.0: %w", ErrUnsupported, err)
 	}
 	if err != nil {
 		return err
 	}
-	if m := hello["mode"]; s.mode != invalidate.Off {
-		if mode, _ := m.ToString(); mode == "cluster" {
-			return fmt.Errorf("%w: Redis Cluster with Invalidation %v: use invalidate.Off there", ErrUnsupported, s.mode)
+	kind := hello["mode"]
+	if mode, _ := kind.ToString(); mode == "cluster" {
+		if err := o.checkCluster(); err != nil {
+			return err
 		}
+		s.inCluster = true
 	}
 	m := hello["version"]
 	version, err := m.ToString()

@@ -17,7 +17,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/internal/clock"
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -32,7 +31,7 @@ type peer[K Key, V any] struct {
 	store *Store
 }
 
-func openStore(t testing.TB, s *redisserver.Server, mode invalidate.Mode, change ...func(*StoreOptions)) *Store {
+func openStore(t testing.TB, s redistest.Server, mode invalidate.Mode, change ...func(*StoreOptions)) *Store {
 	t.Helper()
 	o := StoreOptions{Client: s.ClientOption(), Invalidation: mode}
 	for _, f := range change {
@@ -56,7 +55,7 @@ func newOn[K Key, V any](t testing.TB, st *Store, name string, o Options[K, V]) 
 }
 
 // joinAs opens a Store on s, and the cache "n" on it.
-func joinAs[K Key, V any](t testing.TB, s *redisserver.Server, mode invalidate.Mode, o Options[K, V], change ...func(*StoreOptions)) peer[K, V] {
+func joinAs[K Key, V any](t testing.TB, s redistest.Server, mode invalidate.Mode, o Options[K, V], change ...func(*StoreOptions)) peer[K, V] {
 	t.Helper()
 	st := openStore(t, s, mode, change...)
 	return peer[K, V]{newOn(t, st, "n", o), st}

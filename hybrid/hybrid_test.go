@@ -41,7 +41,7 @@ type process struct {
 }
 
 // join opens a Store on s, and the cache "n" on it.
-func join(t testing.TB, s *redisserver.Server, mode invalidate.Mode, change ...func(*StoreOptions, *Options[string, string])) process {
+func join(t testing.TB, s redistest.Server, mode invalidate.Mode, change ...func(*StoreOptions, *Options[string, string])) process {
 	t.Helper()
 	so := StoreOptions{Client: s.ClientOption(), Invalidation: mode}
 	var o Options[string, string]

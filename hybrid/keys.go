@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/flipcache/flipcache/internal/slots"
 )
 
 // Key is what a cache's keys may be. In Redis an integer stands in decimal.
@@ -57,15 +59,18 @@ func parseKey[K Key](text string) (key K, ok bool) {
 }
 
 // tokenKey returns the key of the load token that stands beside redisKey, in
-// the same slot of a cluster: the part in braces decides on the slot, the first
-// that is not empty, or else the whole key.
-func tokenKey(redisKey string) string {
-	if open := strings.IndexByte(redisKey, '{'); open >= 0 {
-		if n := strings.IndexByte(redisKey[open+1:], '}'); n > 0 {
-			return reserved + ":" + redisKey
-		}
+// the same slot of a cluster.
+func tokenKey(redisKey string) string { return slots.Beside(reserved+":", redisKey) }
+
+// isToken says whether k is the load token of a key that begins with prefix.
+func isToken(k, prefix string) bool {
+	of, ok := strings.CutPrefix(k, reserved+":")
+	if !ok || strings.HasPrefix(of, prefix) || strings.HasPrefix(of, "{"+prefix) {
+		return ok
 	}
-	return reserved + ":{" + redisKey + "}"
+	tag, of, _ := strings.Cut(of, "}:")
+	_, err := strconv.ParseUint(strings.TrimPrefix(tag, "{"), 10, 32)
+	return err == nil && strings.HasPrefix(of, prefix)
 }
 
 // checkName says whether a cache may have this name beside those that the

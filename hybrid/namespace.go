@@ -3,6 +3,7 @@ package hybrid
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -23,7 +24,7 @@ const scanCount = 1000
 func (c *Cache[K, V]) Keys(ctx context.Context) iter.Seq2[K, error] {
 	return func(yield func(K, error) bool) {
 		seen := make(map[K]bool)
-		err := c.scan(ctx, globEscape(c.prefix)+"*", func(_ rueidis.Client, keys []string) (bool, error) {
+		err := c.scan(ctx, globEscape(c.prefix)+"*", func(keys []string) (bool, error) {
 			for _, k := range keys {
 				key, ok := parseKey[K](strings.TrimPrefix(k, c.prefix))
 				if !ok || seen[key] {
@@ -83,27 +84,26 @@ func (c *Cache[K, V]) clear(ctx context.Context) error {
 	defer c.flights.EndClear()
 	// The tokens first: a load that lays its token later than this one is of
 	// after the clear's beginning.
-	err := c.scan(ctx, globEscape(reserved)+":*", func(cl rueidis.Client, keys []string) (bool, error) {
-		ours := keys[:0]
-		for _, k := range keys {
-			if of := strings.TrimPrefix(strings.TrimPrefix(k, reserved+":"), "{"); strings.HasPrefix(of, c.prefix) || strings.HasPrefix(k, reserved+":"+c.prefix) {
-				ours = append(ours, k)
-			}
-		}
-		return true, c.unlink(ctx, cl, ours)
+	err := c.scan(ctx, globEscape(reserved)+":*", func(keys []string) (bool, error) {
+		ours := slices.DeleteFunc(keys, func(k string) bool { return !isToken(k, c.prefix) })
+		return true, c.unlink(ctx, ours)
 	})
 	if err != nil {
 		return err
 	}
-	err = c.scan(ctx, globEscape(c.prefix)+"*", func(cl rueidis.Client, keys []string) (bool, error) {
-		return true, c.unlink(ctx, cl, keys)
+	err = c.scan(ctx, globEscape(c.prefix)+"*", func(keys []string) (bool, error) {
+		return true, c.unlink(ctx, keys)
 	})
 	if err != nil || c.channel == "" {
 		return err
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
-	return writeError(c.store.tell(ctx, c.store.client, []rueidis.Completed{c.announceAll(c.store.client)})[0].Error())
+	commands := []rueidis.Completed{c.announceAll(c.store.client)}
+	if c.store.inCluster { // EXISTS brings it to a master
+		commands = append(commands, c.store.client.B().Exists().Key(c.prefix).Build())
+	}
+	return writeError(c.store.tell(ctx, c.store.client, commands)[0].Error())
 }
 
 // announceAll is the command that tells of a change of any key.
@@ -116,12 +116,16 @@ func (c *Cache[K, V]) announceAll(cl rueidis.Client) rueidis.Completed {
 // unlink removes what one step of a scan brought, in one step with a message
 // that drops the whole cache: keys by the hundred would cost subscribers more
 // than to forget all of what is about to go anyway.
-func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []string) error {
+func (c *Cache[K, V]) unlink(ctx context.Context, keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	ctx, cancel := c.store.bound(ctx)
 	defer cancel()
+	if c.store.inCluster {
+		return c.unlinkInCluster(ctx, keys)
+	}
+	cl := c.store.client
 	b := cl.B()
 	commands := []rueidis.Completed{b.Multi().Build()}
 	for _, k := range keys {
@@ -139,34 +143,43 @@ func (c *Cache[K, V]) unlink(ctx context.Context, cl rueidis.Client, keys []stri
 	return nil
 }
 
-// scan hands each with the keys that match, some of them twice, a batch at a
-// time, until it returns false or an error.
-func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(cl rueidis.Client, keys []string) (bool, error)) error {
+// scan hands each the keys that match, some of them twice, a batch at a time,
+// until it returns false or an error.
+func (c *Cache[K, V]) scan(ctx context.Context, match string, each func(keys []string) (bool, error)) error {
 	if err := c.store.ready(ctx); err != nil {
 		return err
 	}
-	for _, cl := range c.store.client.Nodes() {
-		for cursor := uint64(0); ; {
-			if err := c.store.ready(ctx); err != nil {
-				return err
-			}
-			step, cancel := c.store.bound(ctx)
-			page, err := c.store.ask1(step, cl, func() rueidis.Completed {
-				return cl.B().Scan().Cursor(cursor).Match(match).Count(scanCount).Build()
-			}).AsScanEntry()
-			cancel()
-			if err != nil {
-				return err
-			}
-			if goOn, err := each(cl, page.Elements); err != nil || !goOn {
-				return err
-			}
-			if cursor = page.Cursor; cursor == 0 {
-				break
-			}
+	if c.store.inCluster {
+		return c.scanCluster(ctx, match, each)
+	}
+	b := c.store.client.B()
+	_, err := c.scanOne(ctx, func(cursor uint64) []rueidis.Completed {
+		return []rueidis.Completed{b.Scan().Cursor(cursor).Match(match).Count(scanCount).Build()}
+	}, each)
+	return err
+}
+
+// scanOne scans one server, by commands of which the last is SCAN. It returns false
+// where each did.
+func (c *Cache[K, V]) scanOne(ctx context.Context, commands func(cursor uint64) []rueidis.Completed, each func(keys []string) (bool, error)) (goOn bool, err error) {
+	for cursor := uint64(0); ; {
+		if err := c.store.ready(ctx); err != nil {
+			return false, err
+		}
+		step, cancel := c.store.bound(ctx)
+		rs := c.store.ask(step, c.store.client, func() []rueidis.Completed { return commands(cursor) })
+		cancel()
+		page, err := rs[len(rs)-1].AsScanEntry()
+		if err != nil {
+			return false, err
+		}
+		if goOn, err := each(page.Elements); err != nil || !goOn {
+			return false, err
+		}
+		if cursor = page.Cursor; cursor == 0 {
+			return true, nil
 		}
 	}
-	return nil
 }
 
 // globEscape has Redis' patterns take s for what it is.

@@ -225,8 +225,11 @@ func life(pttl rueidis.RedisResult) (ttl time.Duration, there bool) {
 // knew nothing of.
 func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
 	r := reply[V]{Missing: true, NoSource: noSource, Born: sent}
-	if c.negative > 0 {
-		r.Deadline, r.Keep = c.localDeadline(sent, c.negative)
+	if negative := c.negative; negative > 0 {
+		if c.store.inCluster {
+			negative = min(negative, maxNegativeInCluster)
+		}
+		r.Deadline, r.Keep = c.localDeadline(sent, negative)
 	}
 	return r
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/slots"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -74,13 +75,15 @@ const (
 // connections, its stream of invalidations and its clock. A process needs one.
 // Safe for concurrent use.
 type Store struct {
-	connection // set once; read by nobody before connected says so
+	connection      // set once; read by nobody before connected says so
+	inCluster  bool // the server is a Redis Cluster's; likewise
 	connected  atomic.Bool
 
 	mode         invalidate.Mode
 	announces    bool // writes are announced
 	timeout      time.Duration
 	breaker      breaker
+	breakers     [64]breaker // in a cluster: of the slots that have the same upper bits
 	serveStale   time.Duration
 	maxStaleness time.Duration
 	dialed       atomic.Int64  // when the newest connection was made that may carry writes
@@ -131,7 +134,7 @@ func (s *Store) at(place string, key ...string) {
 // and fails unless both may be done.
 //
 // Errors: ErrOption (names each option that is wrong), ErrPermission,
-// ErrUnsupported (a Redis older than 6.0, a cluster, no CLIENT TRACKING), or that
+// ErrUnsupported (a Redis older than 6.0, no CLIENT TRACKING), or that
 // of the connection. ctx bounds the attempt, as does Timeout; it may end after
 // Open has returned.
 func Open(ctx context.Context, o StoreOptions) (*Store, error) {
@@ -165,7 +168,16 @@ func (s *Store) ask1(ctx context.Context, client rueidis.Client, command func() 
 
 // tell sends commands once.
 func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
-	pass, err := s.breaker.enter()
+	if s.inCluster && len(commands) > 0 {
+		commands = pinned(commands)
+		return whileMoving(ctx, func() []rueidis.RedisResult { return s.tellOnce(ctx, client, commands) })
+	}
+	return s.tellOnce(ctx, client, commands)
+}
+
+func (s *Store) tellOnce(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
+	breaker := s.breakerOf(commands)
+	pass, err := breaker.enter()
 	if err != nil {
 		return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
 	}
@@ -175,18 +187,31 @@ func (s *Store) tell(ctx context.Context, client rueidis.Client, commands []ruei
 	} else {
 		results = client.DoMulti(ctx, commands...)
 	}
-	s.breaker.leave(ctx, pass, results[len(results)-1].Error()) // behind one without an answer none has one
+	breaker.leave(ctx, pass, results[len(results)-1].Error()) // behind one without an answer none has one
 	return results
 }
 
 // run runs a script once.
 func (s *Store) run(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
-	pass, err := s.breaker.enter()
+	if s.inCluster {
+		return whileMoving(ctx, func() []rueidis.RedisResult {
+			return []rueidis.RedisResult{s.runOnce(ctx, client, script, keys, args)}
+		})[0]
+	}
+	return s.runOnce(ctx, client, script, keys, args)
+}
+
+func (s *Store) runOnce(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
+	breaker := &s.breaker
+	if s.inCluster {
+		breaker = s.breakerOfSlot(slots.Of(keys[0]))
+	}
+	pass, err := breaker.enter()
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
 	r := script.Exec(ctx, client, keys, args)
-	s.breaker.leave(ctx, pass, r.Error())
+	breaker.leave(ctx, pass, r.Error())
 	return r
 }
 
@@ -260,7 +285,7 @@ func (s *Store) Close() error {
 	for _, c := range caches {
 		c.close()
 	}
-	s.connection.close()
+	s.connection.close(s.timeout)
 	s.clock.Close()
 	return nil
 }

@@ -262,6 +262,10 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 // write sends changes with their announcement as one step and ends their
 // flights. It sets the error of each.
 func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
+	if !c.ofOneSlot(changes) {
+		c.writeBySlot(ctx, changes)
+		return
+	}
 	var nonce uint64
 	var messages []string
 	if c.channel != "" {
@@ -295,7 +299,8 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
 	defer cancel()
 	// A write that is kept in Tracking is [EXISTS][SET][GET][PTTL]. The EXISTS has
 	// Redis track the key, so that the SET itself pushes; where the tier had an entry,
-	// Redis tracks the key already, or has pushed since. If the GET behind that
+	// Redis tracks the key already, or has pushed since: not so in a cluster, if the
+	// slot has moved. If the GET behind that
 	// push returns what was written, and no second push came before it, then nobody
 	// else has written meanwhile, and whoever does from now on is heard. Who has
 	// shortened the key's life between SET and GET was not: hence the PTTL.
@@ -306,7 +311,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
 	s := step{all: changes[0].line[:0], messages: messages}
 	readBack := func(p *change[K, V]) bool { return p.keep && c.store.mode == invalidate.Tracking }
 	for _, p := range changes {
-		if readBack(p) && !p.flight.Held() {
+		if readBack(p) && (!p.flight.Held() || c.store.inCluster) {
 			s.all = append(s.all, c.data.B().Exists().Key(c.prefix+p.text).Build())
 		}
 	}

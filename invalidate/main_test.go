@@ -11,7 +11,6 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
 
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 )
 
@@ -24,7 +23,7 @@ var sleeper = goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo
 var ctx = context.Background()
 
 // listen opens a stream on s, which ends with the test.
-func listen(t testing.TB, s *redisserver.Server, change ...func(*Config)) *Stream {
+func listen(t testing.TB, s redistest.Server, change ...func(*Config)) *Stream {
 	t.Helper()
 	st, err := tryListen(s, change...)
 	if err != nil {
@@ -34,7 +33,7 @@ func listen(t testing.TB, s *redisserver.Server, change ...func(*Config)) *Strea
 	return st
 }
 
-func tryListen(s *redisserver.Server, change ...func(*Config)) (*Stream, error) {
+func tryListen(s redistest.Server, change ...func(*Config)) (*Stream, error) {
 	c := Config{Client: s.ClientOption(), Timeout: 5 * time.Second}
 	for _, f := range change {
 		f(&c)

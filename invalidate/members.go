@@ -17,7 +17,10 @@ import (
 // probe. It is part of the protocol, and longer than any lease.
 const membership = 30 * time.Second
 
-const membersPrefix = "flipcache#members:"
+const (
+	membersPrefix = "flipcache#members:"
+	processPrefix = "flipcache#process:"
+)
 
 // registerScript: KEYS are the member lists of the caches, ARGV[1] what stands
 // there for this process, ARGV[2] the membership in ms, ARGV[3] and ARGV[4] a
@@ -38,36 +41,35 @@ return 1
 
 // register renews this process's membership in its caches, and publishes
 // message on channel, if there is one, in the same step. No tier serves before its
-// process is a member; but one without a lease may lack the rights for it.
-func (s *Stream) register(channel, message string) error {
-	keys := []string{processKey(s.sender)}
+// process is a member; but one without a lease may lack the rights for it. It says
+// whether all was done: in a cluster, where each list has a slot of its own, and
+// without those rights, nothing was published.
+func (s *Stream) register(channel, message string) (done bool, err error) {
+	var lists []string
 	var topics []*topic
 	s.mu.Lock()
 	if s.state.Status == Closed {
 		s.mu.Unlock()
-		return ErrClosed
+		return false, ErrClosed
 	}
 	for name, t := range s.topics {
-		keys, topics = append(keys, membersPrefix+name), append(topics, t)
+		lists, topics = append(lists, membersPrefix+name), append(topics, t)
 	}
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 	defer cancel()
 	client := s.ear.commands()
-	var err error
-	if !s.unlisted.Load() {
-		err = registerScript.Exec(ctx, client, keys,
-			[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
-		if s.lease.max == 0 && refused(err) {
-			s.unlisted.Store(true)
-		}
-	}
 	switch {
-	case !s.unlisted.Load():
-	case channel == "":
-		err = client.Do(ctx, client.B().Ping().Build()).Error()
+	case s.unlisted.Load():
+	case client.Mode() == rueidis.ClientModeCluster:
+		err = s.registerEach(ctx, client, lists)
 	default:
-		err = client.Do(ctx, client.B().Publish().Channel(channel).Message(message).Build()).Error()
+		err = s.registerAs(ctx, client, append([]string{processKey(s.sender)}, lists...), channel, message)
+		done = err == nil
+	}
+	if s.forgives(err) {
+		s.unlisted.Store(true)
+		err = nil
 	}
 	if err == nil {
 		s.mu.Lock()
@@ -77,7 +79,13 @@ func (s *Stream) register(channel, message string) error {
 			t.resume()
 		}
 	}
-	return err
+	return done, err
+}
+
+// registerAs runs the script with these keys.
+func (s *Stream) registerAs(ctx context.Context, client rueidis.Client, keys []string, channel, message string) error {
+	return registerScript.Exec(ctx, client, keys,
+		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
 }
 
 // farewell bounds leave: where Redis is silent, the membership ends by itself.
@@ -96,7 +104,7 @@ func (s *Stream) leave() {
 	client.DoMulti(ctx, commands...)
 }
 
-func processKey(s Sender) string { return "flipcache#process:" + s.String() }
+func processKey(s Sender) string { return processPrefix + s.String() }
 
 // A Member is a process that listens to a cache.
 type Member struct {

@@ -30,7 +30,10 @@ type pubsub struct {
 	s      *Stream
 	client rueidis.Client
 	self   string
-	conn   rueidis.DedicatedClient // of the session, or nil. Guarded by s.mu.
+
+	// Of the session, both guarded by s.mu.
+	conn  rueidis.DedicatedClient // or nil
+	nodes map[string]rueidis.Client
 }
 
 func newPubSub(s *Stream) (*pubsub, error) {
@@ -43,9 +46,16 @@ func newPubSub(s *Stream) (*pubsub, error) {
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = streamWriteTimeout
 	o.DialCtxFn = dial.Until(s.ctx, s.cfg.Client)
+	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
 	p.client, err = rueidis.NewClient(o)
 	return p, err
+}
+
+func (p *pubsub) at() map[string]rueidis.Client {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	return p.nodes
 }
 
 func (p *pubsub) commands() rueidis.Client { return p.client }
@@ -66,6 +76,7 @@ func (p *pubsub) hangUp() {
 }
 
 func (p *pubsub) open(id uint64) error {
+	nodes := p.client.Nodes() // before: if the master changes in between, no sentinel names the one of nodes
 	conn, _ := p.client.Dedicate()
 	lost := conn.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage:      func(m rueidis.PubSubMessage) { p.onMessage(id, m) },
@@ -73,12 +84,19 @@ func (p *pubsub) open(id uint64) error {
 	})
 	p.s.wg.Go(func() { p.s.fail(id, lossOf(<-lost)) })
 	p.s.mu.Lock()
+	p.nodes = nodes
 	p.conn = conn // a cache that joins from here on subscribes by itself, and the hooks hear its confirmation
 	channels := []string{p.self}
 	for name := range p.s.topics {
 		channels = append(channels, Channel(name))
 	}
 	p.s.mu.Unlock()
+	if p.client.Mode() == rueidis.ClientModeCluster { // has conn be one to a master; to another one the next time
+		key := fmt.Sprintf("%s{%v %d}", processPrefix, p.s.sender, id)
+		if err := p.command(conn, conn.B().Exists().Key(key).Build()).Error(); err != nil && !refused(err) {
+			return fmt.Errorf("EXISTS: %w", err)
+		}
+	}
 	if err := p.command(conn, conn.B().Subscribe().Channel(channels...).Build()).Error(); err != nil {
 		return fmt.Errorf("SUBSCRIBE: %w", err)
 	}
@@ -113,7 +131,10 @@ func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
 // hence the second attempt.
 func (p *pubsub) probe(_ uint64, token string) (err error) {
 	for range 2 {
-		err = p.s.register(p.self, token)
+		var done bool
+		if done, err = p.s.register(p.self, token); err == nil && !done {
+			err = p.publish(token)
+		}
 		if err == nil || refused(err) || errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
@@ -122,6 +143,19 @@ func (p *pubsub) probe(_ uint64, token string) (err error) {
 		return fmt.Errorf("PUBLISH: %w", err)
 	}
 	return nil
+}
+
+// publish says token to this process: in a cluster by a master, which EXISTS brings
+// it to.
+func (p *pubsub) publish(token string) error {
+	ctx, cancel := context.WithTimeout(p.s.ctx, p.s.cfg.Timeout)
+	defer cancel()
+	b := p.client.B()
+	publish := b.Publish().Channel(p.self).Message(token).Build()
+	if p.client.Mode() != rueidis.ClientModeCluster {
+		return p.client.Do(ctx, publish).Error()
+	}
+	return p.client.DoMulti(ctx, b.Exists().Key(processPrefix+"{"+token+"}").Build(), publish)[1].Error()
 }
 
 // topic returns the topic of a channel, or nil.

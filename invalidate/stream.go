@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	mrand "math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,7 @@ type Config struct {
 type Stream struct {
 	cfg      Config
 	ear      ear
+	watch    *sentinels // nil without Sentinel
 	sender   Sender
 	nonces   atomic.Uint64
 	lease    lease
@@ -111,6 +113,8 @@ type ear interface {
 	// probe has Redis answer token by the way that invalidations come, where
 	// answered is called. It is bounded by the stream's Timeout.
 	probe(id uint64, token string) error
+	// at returns the addresses of whom is listened to.
+	at() map[string]rueidis.Client
 	// commands returns a client for what is neither listened for nor tracked.
 	commands() rueidis.Client
 	// hangUp closes the session's connection.
@@ -157,6 +161,8 @@ const (
 
 	minBackoff = 10 * time.Millisecond
 	maxBackoff = 2 * time.Second
+	// maxBackoffOfMany is maxBackoff where another server takes a dead one's place.
+	maxBackoffOfMany = 500 * time.Millisecond
 )
 
 // Open connects, and returns when a probe was answered: Redis lets this user
@@ -185,6 +191,9 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	opened := context.AfterFunc(ctx, s.cancel)
+	if cfg.Client.Sentinel.MasterSet != "" {
+		s.watch = newSentinels(s.ctx, cfg, s.cfg.probeEvery/4)
+	}
 	var err error
 	if cfg.Mode == Tracking {
 		s.ear, err = newTracking(s)
@@ -273,7 +282,7 @@ func (s *Stream) Join(ctx context.Context, name string, tier Tier) error {
 	s.mu.Unlock()
 	err := s.ear.join(ctx, name, t)
 	if err == nil && live { // else the session that begins has it listed
-		if err = s.register("", ""); err != nil && !refused(err) {
+		if _, err = s.register("", ""); err != nil && !refused(err) {
 			s.fail(id, err)
 			return nil
 		}
@@ -306,6 +315,9 @@ func (s *Stream) Close() {
 	s.cancel()
 	s.wg.Wait()
 	s.ear.close()
+	if s.watch != nil {
+		s.watch.close()
+	}
 	told := make(chan struct{})
 	go func() {
 		s.watchers.wg.Wait()
@@ -320,7 +332,11 @@ func (s *Stream) Close() {
 // run keeps one session after the other. It tells first how the first one
 // began; if that failed it is the only one.
 func (s *Stream) run(first chan<- error) {
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	longest := maxBackoff
+	if s.ear.commands().Mode() != rueidis.ClientModeStandalone {
+		longest = maxBackoffOfMany
+	}
+	for backoff := minBackoff; ; backoff = min(2*backoff, longest) {
 		began := func(err error) {
 			if first != nil {
 				first <- err
@@ -402,7 +418,7 @@ func (s *Stream) hold(began func(error)) error {
 			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
 		}
 		s.wg.Go(func() {
-			if err := s.ask(id); refused(err) { // any other error: it is not heard
+			if err := s.ask(id); refused(err) || errors.Is(err, errMoved) || errors.Is(err, errSwitched) { // any other error: it is not heard
 				s.fail(id, err)
 			}
 		})
@@ -432,6 +448,20 @@ func refused(err error) bool {
 	return errors.As(err, &re)
 }
 
+// forgives says whether err, of a write of a probe, may count as an answer: without
+// a lease a probe need not be a write, only come from a master.
+func (s *Stream) forgives(err error) bool {
+	if s.lease.max > 0 || !refused(err) {
+		return false
+	}
+	for _, other := range []string{"READONLY", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "LOADING"} {
+		if strings.Contains(err.Error(), other) {
+			return false
+		}
+	}
+	return true
+}
+
 func lossOf(err error) error {
 	if err == nil {
 		err = errors.New("closed")
@@ -457,6 +487,13 @@ func (s *Stream) ask(id uint64) error {
 		s.asked++
 	}
 	s.mu.Unlock()
+	if s.watch != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
+		defer cancel()
+		if err := s.watch.confirm(ctx, s.ear.at()); errors.Is(err, errSwitched) || err != nil && s.lease.max > 0 {
+			return fmt.Errorf("probe: %w", err)
+		}
+	}
 	return s.ear.probe(id, token)
 }
 

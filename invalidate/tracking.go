@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -32,14 +35,16 @@ type tracking struct {
 	s        *Stream
 	client   rueidis.Client
 	closeAll context.CancelFunc // of connections
+	cluster  *cluster           // nil where the server is none
 
-	mu    sync.Mutex // guards all below; taken after Stream.mu, if both are
-	conn  net.Conn   // the newest
-	heard net.Conn   // the newest when the session went live
+	mu      sync.Mutex          // guards all below; taken after Stream.mu, if both are
+	conns   map[string]*tracked // the one to each address
+	heard   []*tracked          // those when the session went live
+	masters map[string]bool     // with Sentinel: who was master, all others are sentinels
 }
 
 func newTracking(s *Stream) (*tracking, error) {
-	t := &tracking{s: s}
+	t := &tracking{s: s, conns: make(map[string]*tracked), masters: make(map[string]bool)}
 	o := s.cfg.Client
 	o.DisableCache = false
 	o.DisableRetry = true
@@ -56,25 +61,43 @@ func newTracking(s *Stream) (*tracking, error) {
 	opening := context.AfterFunc(s.ctx, cancel)
 	defer opening()
 	until := dial.Until(connections, s.cfg.Client)
-	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
-		conn, err := until(ctx, addr, d, c)
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
+		conn, err := until(ctx, addr, d, tc)
 		if err != nil {
 			return nil, err
 		}
-		// Model: tracklease, the lease renewed on a new connection, then emptied
-		t.interrupt(fmt.Errorf("connection lost: another to %s had to be made", addr))
+		if old := t.connTo(addr); old != nil {
+			// Model: tracklease, the lease renewed on a new connection, then emptied
+			old.end(fmt.Errorf("another to %s had to be made", addr))
+			old.Conn.Close() // probes go by one
+		}
+		c := &tracked{Conn: conn, t: t, addr: addr}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.conn = &tracked{Conn: conn, t: t}
+		t.conns[addr] = c
 		if at := t.s.cfg.Dialed; at != nil {
 			at.Store(clock.Now())
 		}
-		return t.conn, nil
+		return c, nil
 	}
+	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
-	t.client, err = rueidis.NewClient(o)
+	if o.Sentinel.MasterSet == "" && len(o.InitAddress) > 1 {
+		// rueidis would dial all at once, some of them twice.
+		for addr := range dial.Reachable(s.ctx, until, o) {
+			o.InitAddress = []string{addr}
+			if t.client, err = rueidis.NewClient(o); err == nil {
+				break
+			}
+		}
+	}
+	if t.client == nil && err == nil {
+		t.client, err = rueidis.NewClient(o)
+	}
 	if err != nil {
 		cancel()
+	} else if t.client.Mode() == rueidis.ClientModeCluster {
+		t.cluster = &cluster{t: t}
 	}
 	if errors.Is(err, rueidis.ErrNoCache) {
 		words, _, _ := strings.Cut(err.Error(), "\n")
@@ -86,37 +109,74 @@ func newTracking(s *Stream) (*tracking, error) {
 // tracked is a connection that tells of its end.
 type tracked struct {
 	net.Conn
-	t *tracking
+	t        *tracking
+	addr     string
+	answered atomic.Bool // something came: else nothing was read by it
+	once     sync.Once
 }
 
 func (c *tracked) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 && !c.answered.Load() {
+		c.answered.Store(true)
+	}
 	if err != nil {
-		c.t.interrupt(lossOf(err))
+		c.end(err)
 	}
 	return n, err
 }
 
 func (c *tracked) Close() error {
-	c.t.interrupt(lossOf(nil))
+	c.end(nil)
 	return c.Conn.Close()
 }
 
-// interrupt cuts the tiers at once, if they are live.
-func (t *tracking) interrupt(cause error) {
+// end cuts before it forgets the connection: who dials another from then on finds
+// the tiers cut.
+func (c *tracked) end(cause error) {
+	c.once.Do(func() {
+		if c.answered.Load() {
+			c.t.lost(c.addr, lossOf(cause))
+		}
+		c.t.mu.Lock()
+		defer c.t.mu.Unlock()
+		if c.t.conns[c.addr] == c {
+			delete(c.t.conns, c.addr)
+		}
+	})
+}
+
+// lost cuts the tiers at once, if they are live and may hold what was read by a
+// connection to addr. In a cluster that may be any node: a replica may have been made
+// a master since the last probe.
+func (t *tracking) lost(addr string, cause error) {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.Status == Live {
+	if s.state.Status == Live && t.serves(addr) {
 		s.failLocked(cause)
 		s.endLocked(Cut, cause)
 	}
 }
 
+// serves says whether who is at addr may have been read from: all but sentinels.
+func (t *tracking) serves(addr string) bool {
+	if t.s.cfg.Client.Sentinel.MasterSet == "" {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.masters[addr]
+}
+
+func (t *tracking) at() map[string]rueidis.Client { return t.client.Nodes() }
+
 func (t *tracking) commands() rueidis.Client { return t.client }
 
 // close lets commands that are under way end.
 func (t *tracking) close() {
+	// With Sentinel it waits for a sentinel's answer, if it is asking just then.
+	defer time.AfterFunc(t.s.cfg.Timeout, t.closeAll).Stop()
 	t.client.Close()
 	t.closeAll()
 }
@@ -124,25 +184,49 @@ func (t *tracking) close() {
 // hangUp closes the connection of the session. One that was made since serves
 // already.
 func (t *tracking) hangUp() {
+	if t.cluster != nil {
+		t.cluster.hangUp()
+		return
+	}
 	t.mu.Lock()
-	conn := t.heard
+	heard := t.heard
+	t.heard = nil
 	t.mu.Unlock()
-	if conn != nil {
+	for _, conn := range heard {
+		if t.serves(conn.addr) {
+			conn.Close()
+		}
+	}
+}
+
+// connTo returns the connection to addr, or nil.
+func (t *tracking) connTo(addr string) *tracked {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.conns[addr]
+}
+
+// closeConn has the next command to addr dial.
+func (t *tracking) closeConn(addr string) {
+	if conn := t.connTo(addr); conn != nil {
 		conn.Close()
 	}
 }
 
-func (t *tracking) newest() net.Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.conn
-}
-
-// open dials, where questions have to be heard; else the first probe does.
+// open finds out who the masters are. The first command dials.
 func (t *tracking) open(uint64) error {
+	if t.cluster != nil {
+		return t.cluster.discover()
+	}
+	t.mu.Lock()
+	for addr := range t.client.Nodes() {
+		t.masters[addr] = true
+	}
+	t.mu.Unlock()
 	if t.s.lease.max == 0 {
 		return nil
 	}
+	// Acknowledged writes ask questions.
 	channels := []string{selfChannel(t.s.sender)}
 	t.s.mu.Lock()
 	for name := range t.s.topics {
@@ -154,7 +238,7 @@ func (t *tracking) open(uint64) error {
 
 func (t *tracking) live() {
 	t.mu.Lock()
-	t.heard = t.conn
+	t.heard = slices.Collect(maps.Values(t.conns))
 	t.mu.Unlock()
 	for _, topic := range t.s.topics {
 		topic.hears = true
@@ -213,7 +297,7 @@ func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	if !live {
 		return nil
 	}
-	if t.s.lease.max > 0 {
+	if t.s.lease.max > 0 && t.cluster == nil {
 		if err := t.subscribe(askPrefix + name); err != nil {
 			return nil // the connection is gone, and the next one subscribes
 		}
@@ -227,22 +311,49 @@ func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	return nil
 }
 
-func (t *tracking) probe(id uint64, token string) error {
-	conn := t.newest()
-	err := t.s.register("", "")
+func (t *tracking) probe(id uint64, token string) (err error) {
+	if t.cluster != nil {
+		err = t.cluster.probe()
+	} else {
+		err = t.probeOne()
+	}
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) && conn != nil {
-			conn.Close() // the next probe dials
-		}
 		return fmt.Errorf("probe: %w", err)
 	}
-	// The reply came behind all invalidations of before.
+	// The replies came behind all invalidations of before.
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if id == t.s.session {
 		t.s.answered(token)
 	}
 	return nil
+}
+
+// probeOne has the one master write.
+func (t *tracking) probeOne() error {
+	var conns []*tracked
+	for addr := range t.client.Nodes() {
+		conns = append(conns, t.connTo(addr))
+	}
+	done, err := t.s.register("", "")
+	if err == nil && !done {
+		err = t.ping()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		for _, conn := range conns {
+			if conn != nil {
+				conn.Close() // the next probe dials
+			}
+		}
+	}
+	return err
+}
+
+// ping asks for an answer, where it needs not be a write.
+func (t *tracking) ping() error {
+	ctx, cancel := context.WithTimeout(t.s.ctx, t.s.cfg.Timeout)
+	defer cancel()
+	return t.client.Do(ctx, t.client.B().Ping().Build()).Error()
 }
 
 // onInvalidations runs on the goroutine that reads the connection, before it

@@ -4,7 +4,10 @@ package dial
 import (
 	"context"
 	"crypto/tls"
+	"iter"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -32,6 +35,63 @@ func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, st
 			return nil, err
 		}
 		return &boundConn{Conn: c, unbind: context.AfterFunc(ctx, func() { c.Close() })}, nil
+	}
+}
+
+// Reachable dials all of o's addresses at once and yields those that answer, in the
+// order in which they do.
+func Reachable(ctx context.Context, dial func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error), o rueidis.ClientOption) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		ctx, cancel := context.WithTimeout(ctx, o.Dialer.Timeout)
+		defer cancel()
+		dialled := make(chan string, len(o.InitAddress))
+		var wg sync.WaitGroup
+		for _, addr := range o.InitAddress {
+			wg.Go(func() {
+				d := o.Dialer
+				if c, err := dial(ctx, addr, &d, o.TLSConfig); err == nil {
+					c.Close()
+					dialled <- addr
+				}
+			})
+		}
+		go func() {
+			wg.Wait()
+			close(dialled)
+		}()
+		for addr := range dialled {
+			if !yield(addr) {
+				return
+			}
+		}
+	}
+}
+
+// sentinelsAsk is how often a client asks the sentinels who the master is, beside
+// listening to them: they tell once.
+const sentinelsAsk = time.Second
+
+// sentinelsSilent is after how long without an answer to a PING a connection is
+// closed, at least.
+const sentinelsSilent = 2 * time.Second
+
+// Sentinels bounds how long a client waits for a sentinel, and how long it clings
+// to a master whose successor it was not told of.
+func Sentinels(o *rueidis.ClientOption, timeout time.Duration) {
+	if o.Sentinel.MasterSet == "" {
+		return
+	}
+	if o.Sentinel.Dialer.KeepAlive == 0 { // rueidis would not look whether a sentinel is silent
+		o.Sentinel.Dialer.KeepAlive = sentinelsAsk
+	}
+	if o.ConnWriteTimeout == 0 {
+		o.ConnWriteTimeout = max(sentinelsSilent, timeout)
+	}
+	if o.Sentinel.Dialer.Timeout == 0 || o.Sentinel.Dialer.Timeout > timeout {
+		o.Sentinel.Dialer.Timeout = timeout
+	}
+	if o.Sentinel.TopologyRefreshInterval == 0 {
+		o.Sentinel.TopologyRefreshInterval = sentinelsAsk
 	}
 }
 

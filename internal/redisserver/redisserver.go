@@ -32,6 +32,7 @@ type Server struct {
 	// Kind names the program and its version, for reports.
 	Kind string
 
+	port     int
 	cmd      *exec.Cmd
 	dir      string
 	log      *bytes.Buffer
@@ -40,6 +41,7 @@ type Server struct {
 	stop     chan struct{}
 	wg       sync.WaitGroup
 	once     sync.Once
+	admin    admin
 }
 
 // Available says whether Start would find a redis-server.
@@ -79,16 +81,23 @@ func start(args []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return launch(bin, dir, port, append([]string{
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, args...))
+}
+
+// launch runs a server that listens on port and keeps what it has in dir, which
+// ends with it.
+func launch(bin, dir string, port int, args []string) (*Server, error) {
 	s := &Server{
 		Addr:   net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		port:   port,
 		dir:    dir,
 		log:    new(bytes.Buffer),
 		exited: make(chan struct{}),
 	}
-	s.cmd = exec.Command(bin, append([]string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, args...)...)
+	s.cmd = exec.Command(bin, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = ofItsOwn()
 	if err := s.cmd.Start(); err != nil {
@@ -180,6 +189,7 @@ func (s *Server) Close() error {
 			s.embedded.Close()
 			return
 		}
+		s.closeAdmin()
 		terminate(s.cmd.Process)
 		select {
 		case <-s.exited:

@@ -5,8 +5,10 @@ package redistest
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/rueidis"
@@ -14,11 +16,36 @@ import (
 	"github.com/flipcache/flipcache/internal/redisserver"
 )
 
+// A Server is what clients talk to: one server, or several.
+type Server interface {
+	ClientOption() rueidis.ClientOption
+}
+
 // Real starts a redis-server for the test. Where none is installed the test is
 // skipped and says so; in CI (CI=true) it fails instead.
 func Real(t testing.TB, args ...string) *redisserver.Server {
 	t.Helper()
 	s, err := redisserver.Start(args...)
+	return started(t, s, err)
+}
+
+// Cluster is Real for a Redis Cluster of three masters with a replica each.
+func Cluster(t testing.TB, args ...string) *redisserver.Cluster {
+	t.Helper()
+	c, err := redisserver.StartCluster(3, 1, args...)
+	return started(t, c, err)
+}
+
+// Sentinel is Real for a master, a replica and three sentinels; through is as for
+// redisserver.StartSentinel.
+func Sentinel(t testing.TB, through func(master string) (string, error), args ...string) *redisserver.Sentinel {
+	t.Helper()
+	s, err := redisserver.StartSentinel(1, through, args...)
+	return started(t, s, err)
+}
+
+func started[S io.Closer](t testing.TB, s S, err error) S {
+	t.Helper()
 	if errors.Is(err, redisserver.ErrNotInstalled) {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("no redis-server on PATH: CI needs one (make redis-server)")
@@ -54,7 +81,7 @@ func Each(t *testing.T, test func(t *testing.T, s *redisserver.Server)) {
 
 // Client returns a client of s that has nothing to do with the library: it
 // stands for another program, redis-cli, say.
-func Client(t testing.TB, s *redisserver.Server) rueidis.Client {
+func Client(t testing.TB, s Server) rueidis.Client {
 	t.Helper()
 	c, err := rueidis.NewClient(s.ClientOption())
 	if err != nil {
@@ -64,11 +91,21 @@ func Client(t testing.TB, s *redisserver.Server) rueidis.Client {
 	return c
 }
 
+// keyAt says where the key is in commands that tests use.
+var keyAt = map[string]int{
+	"GET": 1, "SET": 1, "DEL": 1, "UNLINK": 1, "EXISTS": 1, "PTTL": 1, "PEXPIRE": 1, "GETEX": 1, "APPEND": 1, "SETRANGE": 1,
+	"PERSIST": 1, "GETDEL": 1, "GETSET": 1, "ZCARD": 1, "HSET": 1, "RPUSH": 1, "LPUSH": 1, "EVAL": 3,
+}
+
 // Do runs one command and returns its reply; an error fails the test, but for
 // the reply "nil".
 func Do(t testing.TB, c rueidis.Client, command ...string) rueidis.RedisMessage {
 	t.Helper()
-	m, err := c.Do(context.Background(), c.B().Arbitrary(command...).Build()).ToMessage()
+	cmd := c.B().Arbitrary(command...)
+	if at := keyAt[strings.ToUpper(command[0])]; at > 0 && at < len(command) && c.Mode() == rueidis.ClientModeCluster {
+		cmd = c.B().Arbitrary(command[:at]...).Keys(command[at]).Args(command[at+1:]...) // to its master
+	}
+	m, err := c.Do(context.Background(), cmd.Build()).ToMessage()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		t.Fatalf("%q: %v", command, err)
 	}

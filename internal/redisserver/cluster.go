@@ -1,0 +1,370 @@
+package redisserver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/slots"
+)
+
+// A Cluster is a Redis Cluster of real servers on free loopback ports. Stop it by
+// Close.
+type Cluster struct {
+	// Nodes are all its servers, those that began as masters first. Their roles
+	// change with failovers: ask Owner and Replicas.
+	Nodes []*Server
+	ids   map[*Server]string
+}
+
+// nodeTimeout is cluster-node-timeout: a failover of a dead master takes about
+// twice as long.
+const nodeTimeout = time.Second
+
+// StartCluster starts a cluster of masters, each with so many replicas, and
+// returns when all slots are served and all replicas follow: after about 3 s. args
+// are further arguments of each server.
+func StartCluster(masters, replicas int, args ...string) (*Cluster, error) {
+	c := &Cluster{ids: make(map[*Server]string)}
+	if err := c.start(masters, replicas, args); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(masters, replicas int, args []string) error {
+	c.Nodes = make([]*Server, masters*(1+replicas))
+	errs := make([]error, len(c.Nodes))
+	each(len(c.Nodes), func(i int) { c.Nodes[i], errs[i] = startNode(args) })
+	c.Nodes = slices.DeleteFunc(c.Nodes, func(s *Server) bool { return s == nil })
+	if err := errors.Join(errs...); err != nil {
+		if errors.Is(err, ErrNotInstalled) {
+			return ErrNotInstalled
+		}
+		return err
+	}
+	for i, s := range c.Nodes {
+		if err := c.learnID(s); err != nil {
+			return err
+		}
+		if _, err := s.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1)); err != nil {
+			return err
+		}
+		if i < masters {
+			from, to := i*slots.Count/masters, (i+1)*slots.Count/masters-1
+			if _, err := s.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to)); err != nil {
+				return err
+			}
+		}
+	}
+	// Each meets each, which is faster than to wait for gossip.
+	for i, s := range c.Nodes {
+		for _, other := range c.Nodes[i+1:] {
+			if err := meet(s, other); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.agree(func(lines []string) bool {
+		return len(lines) == len(c.Nodes) && !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "handshake") })
+	}, "the nodes know each other"); err != nil {
+		return err
+	}
+	for i, s := range c.Nodes[masters:] {
+		if _, err := s.Do("CLUSTER", "REPLICATE", c.ids[c.Nodes[i%masters]]); err != nil {
+			return err
+		}
+	}
+	return c.AwaitReady()
+}
+
+func startNode(args []string) (*Server, error) {
+	bus, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	return Start(append([]string{
+		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(bus),
+		"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10), "--cluster-replica-validity-factor", "0",
+		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
+	}, args...)...)
+}
+
+// each runs f for 0 to n-1 at once.
+func each(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+func (c *Cluster) learnID(s *Server) error {
+	m, err := s.Do("CLUSTER", "MYID")
+	if err != nil {
+		return err
+	}
+	c.ids[s], err = m.ToString()
+	return err
+}
+
+// bus returns the port on which s speaks with other nodes.
+func (s *Server) bus() (string, error) {
+	m, err := s.Do("CONFIG", "GET", "cluster-port")
+	if err != nil {
+		return "", err
+	}
+	conf, err := m.AsStrMap()
+	return conf["cluster-port"], err
+}
+
+func meet(s, other *Server) error {
+	bus, err := other.bus()
+	if err != nil {
+		return err
+	}
+	_, err = s.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.port), bus)
+	return err
+}
+
+// view returns what s says of the nodes, a line each.
+func (s *Server) view() ([]string, error) {
+	m, err := s.Do("CLUSTER", "NODES")
+	if err != nil {
+		return nil, err
+	}
+	text, err := m.ToString()
+	text = strings.TrimPrefix(text, "txt:") // RESP3 says what kind of string it is
+	return strings.Split(strings.TrimSpace(text), "\n"), err
+}
+
+// agree waits until each node that runs has a view that fits.
+func (c *Cluster) agree(fits func(lines []string) bool, what string) error {
+	return until(20*time.Second, what, func() bool {
+		for _, s := range c.running() {
+			if lines, err := s.view(); err != nil || !fits(lines) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (c *Cluster) running() (all []*Server) {
+	for _, s := range c.Nodes {
+		select {
+		case <-s.exited:
+		default:
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// AwaitReady waits until all nodes that run agree on who serves which slots, say that
+// all are served, and all replicas that run follow their masters.
+func (c *Cluster) AwaitReady() error {
+	return until(20*time.Second, "the cluster serves all slots", func() bool {
+		tables := make(map[string]bool)
+		for _, s := range c.running() {
+			lines, err := s.view()
+			if err != nil {
+				return false
+			}
+			v, err := slots.ParseNodes(strings.Join(lines, "\n"))
+			if tables[v.Table] = true; err != nil || len(tables) > 1 {
+				return false
+			}
+			m, err := s.Do("CLUSTER", "INFO")
+			if err != nil {
+				return false
+			}
+			info, _ := m.ToString()
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384") {
+				return false
+			}
+			if m, err = s.Do("INFO", "replication"); err != nil {
+				return false
+			}
+			if info, _ = m.ToString(); strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// ClientOption returns what a rueidis client needs to talk to the cluster.
+func (c *Cluster) ClientOption() rueidis.ClientOption {
+	var o rueidis.ClientOption
+	for _, s := range c.running() {
+		o.InitAddress = append(o.InitAddress, s.Addr)
+	}
+	o.DisableCache = true
+	return o
+}
+
+// Owner returns the master that serves slot, as it says itself; nil if none does.
+func (c *Cluster) Owner(slot uint16) *Server {
+	for _, s := range c.running() {
+		lines, err := s.view()
+		if err != nil {
+			continue
+		}
+		for _, l := range lines {
+			if f := strings.Fields(l); strings.Contains(f[2], "myself,master") && holds(f[8:], int(slot)) {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// holds says whether slot is in the ranges of a line of CLUSTER NODES.
+func holds(ranges []string, slot int) bool {
+	for _, r := range ranges {
+		from, to, isRange := strings.Cut(r, "-")
+		first, err := strconv.Atoi(from)
+		last := first
+		if isRange && err == nil {
+			last, err = strconv.Atoi(to)
+		}
+		if err == nil && first <= slot && slot <= last { // else a slot that moves, in brackets
+			return true
+		}
+	}
+	return false
+}
+
+// Replicas returns those that follow s.
+func (c *Cluster) Replicas(s *Server) (all []*Server) {
+	lines, err := s.view()
+	if err != nil {
+		return nil
+	}
+	for _, l := range lines {
+		f := strings.Fields(l)
+		for _, other := range c.running() {
+			if c.ids[other] == f[0] && f[3] == c.ids[s] {
+				all = append(all, other)
+			}
+		}
+	}
+	return all
+}
+
+// Failover has a replica of master take over, with its consent, and returns the
+// replica when it has, and the old master follows it. Do not have the two change
+// places again within 4 s: a replica then counts the votes of before (Redis 7.0).
+func (c *Cluster) Failover(master *Server) (*Server, error) {
+	replicas := c.Replicas(master)
+	if len(replicas) == 0 {
+		return nil, fmt.Errorf("redisserver: %s has no replica", master.Addr)
+	}
+	if _, err := replicas[0].Do("CLUSTER", "FAILOVER"); err != nil {
+		return nil, err
+	}
+	if err := c.AwaitMaster(replicas[0]); err != nil {
+		return nil, err
+	}
+	return replicas[0], until(20*time.Second, master.Addr+" follows", func() bool { return slices.Contains(c.Replicas(replicas[0]), master) })
+}
+
+// AwaitMaster waits until s is a master that serves slots, as it says itself.
+func (c *Cluster) AwaitMaster(s *Server) error {
+	return until(20*time.Second, s.Addr+" is master", func() bool {
+		lines, err := s.view()
+		return err == nil && slices.ContainsFunc(lines, func(l string) bool {
+			f := strings.Fields(l)
+			return strings.Contains(f[2], "myself,master") && len(f) > 8
+		})
+	})
+}
+
+// AddMaster adds a node without slots, and returns when all others know it.
+func (c *Cluster) AddMaster(args ...string) (*Server, error) {
+	s, err := startNode(args)
+	if err != nil {
+		return nil, err
+	}
+	old := c.running()
+	c.Nodes = append(c.Nodes, s)
+	if err := c.learnID(s); err != nil {
+		return nil, err
+	}
+	for _, other := range old {
+		if err := meet(s, other); err != nil {
+			return nil, err
+		}
+	}
+	err = c.agree(func(lines []string) bool {
+		return slices.ContainsFunc(lines, func(l string) bool {
+			return strings.HasPrefix(l, c.ids[s]) && !strings.Contains(l, "handshake")
+		})
+	}, "all nodes know "+s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return s, c.AwaitReady()
+}
+
+// MoveSlot moves a slot and its keys to another master while the cluster serves,
+// as redis-cli does it.
+func (c *Cluster) MoveSlot(slot uint16, to *Server) error {
+	from := c.Owner(slot)
+	if from == nil || from == to {
+		return fmt.Errorf("redisserver: slot %d cannot move to %s", slot, to.Addr)
+	}
+	n := strconv.Itoa(int(slot))
+	if _, err := to.Do("CLUSTER", "SETSLOT", n, "IMPORTING", c.ids[from]); err != nil {
+		return err
+	}
+	if _, err := from.Do("CLUSTER", "SETSLOT", n, "MIGRATING", c.ids[to]); err != nil {
+		return err
+	}
+	for {
+		m, err := from.Do("CLUSTER", "GETKEYSINSLOT", n, "100")
+		if err != nil {
+			return err
+		}
+		keys, err := m.AsStrSlice()
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if _, err := from.Do(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.port), "", "0", "5000", "KEYS"}, keys...)...); err != nil {
+			return err
+		}
+	}
+	return c.AssignSlot(slot, to)
+}
+
+// AssignSlot tells all masters that slot is to's.
+func (c *Cluster) AssignSlot(slot uint16, to *Server) error {
+	n := strconv.Itoa(int(slot))
+	if _, err := to.Do("CLUSTER", "SETSLOT", n, "NODE", c.ids[to]); err != nil { // the new owner first
+		return err
+	}
+	for _, s := range c.running() {
+		_, err := s.Do("CLUSTER", "SETSLOT", n, "NODE", c.ids[to])
+		if err != nil && !strings.Contains(err.Error(), "only with masters") {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends all servers.
+func (c *Cluster) Close() error {
+	each(len(c.Nodes), func(i int) { c.Nodes[i].Close() })
+	return nil
+}

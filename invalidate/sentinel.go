@@ -1,0 +1,141 @@
+package invalidate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/dial"
+)
+
+// errSwitched: a sentinel names another master than the one that is listened to. It
+// is a cut.
+var errSwitched = errors.New("the sentinels name another master")
+
+// sentinels are asked with each probe who the master is: all that answer have to
+// name the one that is listened to, and most of them have to answer. A sentinel tells
+// of a switch once, and each when it hears of it, up to 2 s after the first; the old
+// master takes writes for up to 10 s more. Who asks them all, after it noted the time
+// and before it asks the master, knows of every switch that was known to any writer
+// at that time.
+type sentinels struct {
+	set     string
+	options rueidis.ClientOption // for one of them
+	addrs   []string
+	enough  time.Duration // how long the last few are waited for
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	clients map[string]rueidis.Client
+	closed  bool
+}
+
+func newSentinels(ctx context.Context, c Config, enough time.Duration) *sentinels {
+	o := c.Client
+	dial.Sentinels(&o, c.Timeout)
+	q := &sentinels{set: o.Sentinel.MasterSet, addrs: o.InitAddress, enough: enough, clients: make(map[string]rueidis.Client)}
+	// As rueidis greets them, but for what is only of use with a master.
+	o.Username, o.Password, o.ClientName = o.Sentinel.Username, o.Sentinel.Password, o.Sentinel.ClientName
+	o.Dialer, o.TLSConfig, o.SelectDB = o.Sentinel.Dialer, o.Sentinel.TLSConfig, 0
+	o.DialCtxFn = dial.Until(ctx, c.Client)
+	o.Sentinel = rueidis.SentinelOption{}
+	o.ForceSingleClient, o.DisableCache, o.DisableRetry = true, true, true
+	o.PipelineMultiplex, o.OnInvalidations = -1, nil
+	q.options = o
+	return q
+}
+
+// client returns a client of one of them, or nil after close.
+func (q *sentinels) client(addr string) rueidis.Client {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c := q.clients[addr]; c != nil || q.closed {
+		return c
+	}
+	o := q.options
+	o.InitAddress = []string{addr}
+	first := true
+	was := o.DialCtxFn
+	// rueidis dials at once, and waits: this dial is left to the first command.
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		if first {
+			first = false
+			return nil, errors.New("not yet")
+		}
+		return was(ctx, addr, d, t)
+	}
+	c, _ := rueidis.NewClient(o)
+	q.clients[addr] = c
+	return c
+}
+
+// confirm asks whether one of masters is the master.
+func (q *sentinels) confirm(ctx context.Context, masters map[string]rueidis.Client) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		addr string
+		err  error
+	}
+	answers := make(chan answer, len(q.addrs))
+	for _, addr := range q.addrs {
+		c := q.client(addr)
+		if c == nil {
+			return ErrClosed
+		}
+		q.wg.Go(func() {
+			at, err := c.Do(ctx, c.B().SentinelGetMasterAddrByName().Master(q.set).Build()).AsStrSlice()
+			if err == nil && len(at) != 2 {
+				err = fmt.Errorf("it names no master: %q", at)
+			}
+			if err != nil {
+				answers <- answer{err: fmt.Errorf("the sentinel at %s: %w", addr, err)}
+				return
+			}
+			answers <- answer{addr: net.JoinHostPort(at[0], at[1])}
+		})
+	}
+	var late <-chan time.Time
+	confirmed := 0
+	var failed error
+	for range q.addrs {
+		select {
+		case a := <-answers:
+			if a.err != nil {
+				failed = a.err
+				break
+			}
+			if _, ok := masters[a.addr]; !ok {
+				return fmt.Errorf("%w: %s", errSwitched, a.addr)
+			}
+			confirmed++
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			return nil
+		}
+		if confirmed > len(q.addrs)/2 && late == nil {
+			late = time.After(q.enough)
+		}
+	}
+	if late == nil {
+		return fmt.Errorf("%d of %d sentinels name the master; %w", confirmed, len(q.addrs), failed)
+	}
+	return nil
+}
+
+func (q *sentinels) close() {
+	q.mu.Lock()
+	q.closed = true
+	for _, c := range q.clients {
+		c.Close()
+	}
+	q.mu.Unlock()
+	q.wg.Wait()
+}
