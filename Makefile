@@ -102,7 +102,7 @@ bench-peers: redis-server ## hits, misses, writes, eviction and memory beside ot
 
 .PHONY: bench-hitratio
 bench-hitratio: ## hit ratios beside other caches, or of TRACE=path (3 minutes); report in benchmarks/results
-	go run ./benchmarks/cmd/hitratio $(if $(TRACE),-trace $(TRACE)) $(BENCHFLAGS)
+	go run ./benchmarks/cmd/hitratio $(if $(TRACE),-trace "$(TRACE)") $(BENCHFLAGS)
 
 .PHONY: bench-coherence
 bench-coherence: redis-server ## stale reads of this library and of its peers, with faults and without (12 minutes); report in benchmarks/results
