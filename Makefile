@@ -97,7 +97,7 @@ bench-fanout: redis-server ## what a write costs the server, by how many process
 	go run ./benchmarks/cmd/fanout $(BENCHFLAGS)
 
 .PHONY: bench-peers
-bench-peers: redis-server ## hits, misses, writes, eviction and memory beside other caches (20 minutes); report in benchmarks/results
+bench-peers: redis-server ## hits, misses, writes, eviction and memory beside other caches (12 minutes); report in benchmarks/results
 	go run ./benchmarks/cmd/peers $(BENCHFLAGS)
 
 .PHONY: bench-hitratio

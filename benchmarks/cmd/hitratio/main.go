@@ -132,8 +132,7 @@ func run(ctx context.Context, p plan, out string) error {
 func (p plan) name() string {
 	name := "hitratio"
 	if p.trace != "" {
-		base := filepath.Base(p.trace)
-		name += "-" + strings.TrimSuffix(base, ".gz")
+		name += "-" + report.Slug(strings.TrimSuffix(filepath.Base(p.trace), ".gz"))
 	}
 	if p.short {
 		name += "-short"

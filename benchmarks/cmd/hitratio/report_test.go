@@ -107,7 +107,7 @@ func TestPlotNamesPoliciesAndCells(t *testing.T) {
 }
 
 func TestATraceByPathIsRunWithItsCapacities(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "mine.gz") // plain, whatever its name says
+	path := filepath.Join(t.TempDir(), "My own.gz") // plain, whatever its name says
 	if err := os.WriteFile(path, []byte(strings.Repeat("a\nb\nc\nd\n", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -119,14 +119,14 @@ func TestATraceByPathIsRunWithItsCapacities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 4 || rows[0].trace != "mine" || rows[0].accesses != 4000 {
+	if len(rows) != 4 || rows[0].trace != "My own" || rows[0].accesses != 4000 {
 		t.Fatalf("got %d rows, %+v", len(rows), rows[0])
 	}
 	// Four keys in turn: none is there in a cache of 2, all are in one of 4.
 	if small, whole := rows[0].ratio, rows[1].ratio; small[0] != 0 || small[1] != 0 || whole[0] != 99.9 || whole[1] != 99.9 {
 		t.Errorf("got %v, %v", small, whole)
 	}
-	if got, want := p.name(), "hitratio-mine"; got != want {
+	if got, want := p.name(), "hitratio-my-own"; got != want {
 		t.Errorf("name: got %q, want %q", got, want)
 	}
 	p.capacities, p.short = nil, true
@@ -134,7 +134,7 @@ func TestATraceByPathIsRunWithItsCapacities(t *testing.T) {
 	if err != nil || len(traces) != 1 || len(traces[0].Capacities) != 1 || traces[0].Capacities[0] != 1 {
 		t.Errorf("capacities by the number of keys: %+v, %v", traces, err)
 	}
-	if got, want := p.name(), "hitratio-mine-short"; got != want {
+	if got, want := p.name(), "hitratio-my-own-short"; got != want {
 		t.Errorf("name: got %q, want %q", got, want)
 	}
 }
