@@ -68,7 +68,6 @@ func (f *figures) ratios(title string, rows []*row) (*plot.Plot, error) {
 	cells(p, rows)
 	p.Add(plotter.NewGrid())
 	p.Y.Min, p.Y.Max = 0, 100
-	p.X.Max += float64(len(rows)) / 5 // room for the legend
 	p.Legend.Top = true
 	// FlipCache comes last, over the others.
 	for i := len(f.policies) - 1; i >= 0; i-- {
@@ -83,6 +82,7 @@ func (f *figures) ratios(title string, rows []*row) (*plot.Plot, error) {
 		dots.GlyphStyle = f.style(i)
 		p.Add(dots)
 	}
+	p.X.Max += float64(len(rows)) / 5 // room for the legend
 	for i, policy := range f.policies {
 		dots := &plotter.Scatter{GlyphStyle: f.style(i)}
 		p.Legend.Add(policy.Name, dots)
