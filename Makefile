@@ -97,12 +97,12 @@ bench-fanout: redis-server ## what a write costs the server, by how many process
 	go run ./benchmarks/cmd/fanout $(BENCHFLAGS)
 
 .PHONY: bench-peers
-bench-peers: redis-server ## hits, misses, writes, eviction and memory beside other caches (20 minutes); report in benchmarks/results
+bench-peers: redis-server ## hits, misses, writes, eviction and memory beside other caches (12 minutes); report in benchmarks/results
 	go run ./benchmarks/cmd/peers $(BENCHFLAGS)
 
 .PHONY: bench-hitratio
 bench-hitratio: ## hit ratios beside other caches, or of TRACE=path (3 minutes); report in benchmarks/results
-	go run ./benchmarks/cmd/hitratio $(if $(TRACE),-trace $(TRACE)) $(BENCHFLAGS)
+	go run ./benchmarks/cmd/hitratio $(if $(TRACE),-trace "$(TRACE)") $(BENCHFLAGS)
 
 .PHONY: bench-coherence
 bench-coherence: redis-server ## stale reads of this library and of its peers, with faults and without (12 minutes); report in benchmarks/results

@@ -21,7 +21,19 @@
 // cmd/fanout is a program of its own (`make bench-fanout`): what a write costs
 // the server, by how many processes listen.
 //
-// So is cmd/coherence (`make bench-coherence`): how often and for how long
-// processes read what is stale, through this library and through its peers, with
-// faults and without.
+// Other caches are measured in package peers (`make bench-peers`, by cmd/peers):
+// one adapter a peer, those of one process and those with Redis behind them, and
+// their hits, misses, writes, eviction and memory side by side. Left out, as
+// their modules cannot be had by the Go module proxy that this was built with:
+// samber/hot, unkn0wn-root/cascache, and rueidisaside of redis/rueidis.
+//
+// Package hitratio simulates what a cache keeps, on traces (`make bench-hitratio`,
+// by cmd/hitratio): the 54 cells of its report, or any file of accesses
+// (TRACE=path; testdata/README.md has the formats).
+//
+// -short makes a short run of either: `make bench-peers BENCHFLAGS=-short`.
+//
+// cmd/coherence is a program of its own, too (`make bench-coherence`): how often
+// and for how long processes read what is stale, through this library and through
+// its peers, with faults and without.
 package benchmarks

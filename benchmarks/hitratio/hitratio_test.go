@@ -75,9 +75,9 @@ func TestSplitmix64IsThePublishedOne(t *testing.T) {
 	}
 }
 
-// The figures are those of an independent simulator of the same definitions, to
-// one digit behind the point. What has no random seed must meet them: they
-// hold both the policies and the generated traces still.
+// The figures are those of another simulator of the same definitions, rounded to
+// one digit behind the point. What has no random seed must meet them: they hold
+// both the policies and the generated traces still.
 func TestTextbookPoliciesReachTheirKnownHitRatios(t *testing.T) {
 	policies := make(map[string]Policy)
 	for _, p := range Policies() {

@@ -58,6 +58,7 @@ func Locals() []LocalPeer {
 		{Name: "sturdyc", Module: "github.com/viccon/sturdyc", Expiry: true, Bound: true, Safe: true, New: newSturdyc},
 		{Name: "ttlcache", Module: "github.com/jellydator/ttlcache/v3", Expiry: true, Bound: true, Safe: true, New: newTTLCache},
 		{Name: "flipcache/lru", Module: flipcache, Bound: true, Safe: true, New: newFlipcacheLRU},
+		{Name: "flipcache/fifo+ttl", Module: flipcache, Expiry: true, Bound: true, Safe: true, New: newFlipcacheFIFOTTL},
 		{Name: "flipcache/fifo", Module: flipcache, Bound: true, Safe: true, New: newFlipcacheFIFO},
 	}
 }

@@ -51,21 +51,17 @@ func BenchmarkMemory(b *testing.B) {
 			report(peer.Name, c, bytes)
 			c.Close()
 		}
-		for i, peer := range Hybrids() {
-			if peer.Tracking && !tracks(b) {
-				continue
-			}
-			c, err := peer.New(ctx, sides.Redis(b).ClientOption(), unique('m', i), room)
-			if err != nil {
+		// A Store has its connections and its buffers before, and keeps them: a
+		// program has one Store, however many entries.
+		all := openHybrids(b, room)
+		for _, h := range all {
+			if err := h.p.Fill(ctx, []string{"first"}, []string{value}); err != nil {
 				b.Fatal(err)
 			}
-			// The Store has its connections and its buffers before: a program has one Store.
-			if err := c.Fill(ctx, []string{"first"}, []string{value}); err != nil {
-				b.Fatal(err)
-			}
-			bytes := heap(func() any { return fill(c) })
-			report(peer.Name, c, bytes)
-			c.Close()
+		}
+		for _, h := range all {
+			bytes := heap(func() any { return fill(h.p) })
+			report(h.name, h.p, bytes)
 		}
 	}
 	b.ReportMetric(0, "ns/op")

@@ -1,7 +1,7 @@
 // Hitratio simulates FlipCache's container, otter, theine and the policies of
 // textbooks on traces (package hitratio), and writes a report and a plot.
 //
-//	go run ./benchmarks/cmd/hitratio [-short] [-count 1] [-only FlipCache,otter] [-o results]
+//	go run ./benchmarks/cmd/hitratio [-short] [-count 3] [-only FlipCache,otter] [-o results]
 //	go run ./benchmarks/cmd/hitratio -trace path [-capacities 1000,10000] ...
 //
 // Without -trace it runs the 54 cells: nine traces with their capacities, each
@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&p.trace, "trace", "", "file of accesses (see testdata/README.md); without it the 54 cells are run")
 	capacities := flag.String("capacities", "", "capacities to try with -trace, in entries (default: 1, 2, 5, 10 and 20 % of its keys)")
 	only := flag.String("only", "", "policies to run, by name (default: all)")
-	flag.IntVar(&p.count, "count", 1, "runs of what has a random seed; the report has the mean")
+	flag.IntVar(&p.count, "count", 3, "runs of what has a random seed; the report has the mean")
 	flag.BoolVar(&p.short, "short", false, fmt.Sprintf("the first %d accesses of each trace", shortAccesses))
 	out := flag.String("o", "", "directory of the report and of the plot (default: results, in the module)")
 	flag.Parse()
@@ -132,8 +132,7 @@ func run(ctx context.Context, p plan, out string) error {
 func (p plan) name() string {
 	name := "hitratio"
 	if p.trace != "" {
-		base := filepath.Base(p.trace)
-		name += "-" + strings.TrimSuffix(base, ".gz")
+		name += "-" + report.Slug(strings.TrimSuffix(filepath.Base(p.trace), ".gz"))
 	}
 	if p.short {
 		name += "-short"

@@ -69,7 +69,6 @@ func (f *figures) ratios(title string, rows []*row) (*plot.Plot, error) {
 	p.Add(plotter.NewGrid())
 	p.Y.Min, p.Y.Max = 0, 100
 	p.Legend.Top = true
-	p.Legend.XOffs = -vg.Points(4)
 	// FlipCache comes last, over the others.
 	for i := len(f.policies) - 1; i >= 0; i-- {
 		var xy plotter.XYs
@@ -82,7 +81,11 @@ func (f *figures) ratios(title string, rows []*row) (*plot.Plot, error) {
 		}
 		dots.GlyphStyle = f.style(i)
 		p.Add(dots)
-		p.Legend.Add(f.policies[i].Name, dots)
+	}
+	p.X.Max += float64(len(rows)) / 5 // room for the legend
+	for i, policy := range f.policies {
+		dots := &plotter.Scatter{GlyphStyle: f.style(i)}
+		p.Legend.Add(policy.Name, dots)
 	}
 	return p, nil
 }
@@ -116,5 +119,6 @@ func (f *figures) leads(rows []*row) (*plot.Plot, error) {
 		bars.Color, bars.LineStyle.Width = side.color, 0
 		p.Add(bars)
 	}
+	p.X.Max += float64(len(rows)) / 5 // as wide as the panel above
 	return p, nil
 }

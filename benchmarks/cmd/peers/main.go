@@ -37,14 +37,14 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, r, *out); err != nil {
+	if err := run(ctx, r, *short, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, r report.Run, out string) error {
+func run(ctx context.Context, r report.Run, short bool, out string) error {
 	if r.Count < 1 || r.Benchtime <= 0 {
 		return errors.New("-count and -benchtime must be above 0")
 	}
@@ -67,6 +67,9 @@ func run(ctx context.Context, r report.Run, out string) error {
 		return fmt.Errorf("no figures for %v", missing)
 	}
 	base := "peers-" + machine.Slug()
+	if short {
+		base += "-short" // it takes no real report's place
+	}
 	text := f.markdown(base+".svg", report.Versions())
 	fmt.Print(text)
 	picture, err := f.svg()

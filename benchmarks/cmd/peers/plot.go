@@ -110,7 +110,7 @@ func (ticks) Ticks(low, high float64) (all []plot.Tick) {
 				continue
 			}
 			t := plot.Tick{Value: v}
-			if m == 1 || high/low < 300 {
+			if m == 1 || high/low < 30 {
 				t.Label = strconv.FormatFloat(v, 'f', -1, 64)
 			}
 			all = append(all, t)

@@ -65,8 +65,11 @@ func (m Machine) Markdown() string {
 }
 
 // Slug returns one name a machine, fit for a file's.
-func (m Machine) Slug() string {
-	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(m.CPU), "-"), "-") + "-" + m.Cores + "-cores"
+func (m Machine) Slug() string { return Slug(m.CPU + " " + m.Cores + " cores") }
+
+// Slug returns s as small letters and digits with a dash for all else.
+func Slug(s string) string {
+	return strings.Trim(notWord.ReplaceAllString(strings.ToLower(s), "-"), "-")
 }
 
 var notWord = regexp.MustCompile(`[^a-z0-9]+`)
