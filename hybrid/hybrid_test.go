@@ -26,10 +26,14 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	ExampleAddr = s.Addr
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
-		s.Close()
-		os.Exit(code)
-	}))
+	// rueidis' client for clusters has goroutines that sleep for some seconds, and end.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient).redirectOrNew.func1"), goleak.Cleanup(func(code int) {
+			s.Close()
+			os.Exit(code)
+		}))
 }
 
 var ctx = context.Background()
