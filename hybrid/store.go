@@ -282,12 +282,21 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 		return s.endless.context(), noCancel
 	}
 	if d, ok := ctx.Deadline(); ok && time.Until(d) <= s.timeout {
-		return ctx, noCancel
+		return callers{ctx}, noCancel
 	}
-	return context.WithTimeoutCause(ctx, s.timeout, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errTimeout)
+	return callers{ctx}, cancel
 }
 
 func noCancel() {}
+
+// callers is a context that ends when its caller says so, and hides when that will
+// be: rueidis makes a deadline the connection's where nobody else uses it, does not
+// look at Done meanwhile, and at the deadline closes the connection, on which other
+// calls have been queued by then.
+type callers struct{ context.Context }
+
+func (callers) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
 
 // background returns the context of what several may wait for: it hangs on no
 // caller's.
