@@ -74,7 +74,7 @@ func (s *Stream) register(channel, message string) error {
 		defer s.mu.Unlock()
 		for _, t := range topics {
 			t.member = true
-			t.resume()
+			s.resume(t)
 		}
 	}
 	return err
