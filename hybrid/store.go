@@ -97,13 +97,15 @@ type Store struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	names    map[string]bool
-	closed   bool
-	caches   []cache
-	cause    error      // why it is not connected
-	waiting  []*watcher // of OnState, until it is connected
-	listener *listener  // of Check, from its first call on
+	mu      sync.Mutex // guards all below
+	names   map[string]bool
+	closed  bool
+	caches  []cache
+	cause   error            // why it is not connected
+	waiting []*watcher       // of OnState, until it is connected
+	deaf    map[string]error // why caches of before it was connected hear nothing
+
+	checking sync.Mutex // held by the one Check that listens
 
 	// hook, set by tests only and before any use, runs at the places where
 	// races are decided: see the constants.
