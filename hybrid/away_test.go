@@ -3,6 +3,7 @@ package hybrid
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -129,6 +130,38 @@ func breakerLetsOneTry(t *testing.T) {
 	}
 }
 
+// What was under way when the breaker opened, and fails like all before it, says
+// nothing new: it does not draw out the time until the first trial.
+func TestBreakerIsTriedSoonHoweverManyWereUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b breaker
+		passes := make([]pass, 100)
+		for i := range passes {
+			passes[i], _ = b.enter()
+		}
+		for _, p := range passes {
+			b.leave(ctx, p, context.DeadlineExceeded)
+		}
+		if _, err := b.enter(); err == nil {
+			t.Fatal("100 have failed, and it is not open")
+		}
+		time.Sleep(minBreakPause)
+		p, err := b.enter()
+		if err != nil {
+			t.Fatal("no trial after the first pause")
+		}
+		b.leave(ctx, p, context.DeadlineExceeded)
+		time.Sleep(minBreakPause)
+		if _, err := b.enter(); err == nil {
+			t.Error("a trial has failed, and the next may go as soon as the first")
+		}
+		time.Sleep(minBreakPause)
+		if _, err := b.enter(); err != nil {
+			t.Error("no trial after the second pause")
+		}
+	})
+}
+
 // R12: entries are served for a while when Redis is away, and told apart.
 func TestServeStaleFor(t *testing.T) {
 	for _, mode := range invalidating {
@@ -215,5 +248,66 @@ func TestNothingIsSetAsideForLongerThanOneCut(t *testing.T) {
 				t.Errorf("live, and %v is set aside", e.Value)
 			}
 		}
+	}
+}
+
+// What is set aside answers for a Redis that does not, and for nothing else: not
+// after Close, not where Redis answered what cannot be used, not where nobody was
+// asked.
+func TestWhatIsSetAsideStandsForASilentRedisOnly(t *testing.T) {
+	for _, mode := range invalidating {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Real(t)
+			st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: mode, ServeStaleFor: math.MaxInt64, Timeout: 200 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			c := newOn(t, st, "n", Options[string, int]{})
+			if err := errors.Join(c.Set(ctx, "k", 1), c.Set(ctx, "other", 1)); err != nil {
+				t.Fatal(err)
+			}
+			s.Signal(syscall.SIGSTOP)
+			defer s.Signal(syscall.SIGCONT)
+			eventually(t, "it is served", func() bool { _, m, err := c.GetMeta(ctx, "k"); return err == nil && m.Origin == Aside })
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			if v, err := c.Get(over, "k"); !errors.Is(err, context.Canceled) {
+				t.Errorf("under a context that has ended: got %d, %v", v, err)
+			}
+			if v, err := c.GetMany(over, []string{"k"}); !errors.Is(err, context.Canceled) {
+				t.Errorf("under a context that has ended: got %v, %v", v, err)
+			}
+			st.Close()
+			for _, k := range []string{"k", "other"} {
+				if v, err := c.Get(ctx, k); !errors.Is(err, ErrClosed) {
+					t.Errorf("after Close: got %d, %v", v, err)
+				}
+			}
+		})
+	}
+}
+
+// Redis answers, while the stream is cut, and the answer cannot be used.
+func TestWhatIsSetAsideHidesNoAnswerOfRedis(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub, ServeStaleFor: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c := newOn(t, st, "n", Options[string, int]{})
+	if err := c.Set(ctx, "k", 1); err != nil {
+		t.Fatal(err)
+	}
+	c.flights.Cut() // as the stream does it
+	redistest.Do(t, admin, "SET", "n:k", "no number")
+	if c.flights.Aside("k") == nil {
+		t.Fatal("nothing was set aside")
+	}
+	if v, m, err := c.GetMeta(ctx, "k"); !errors.Is(err, ErrDecode) {
+		t.Errorf("got %d, %+v, %v", v, m, err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/flights"
 )
 
 // breaker has operations fail at once where Redis has failed to answer many in
@@ -79,7 +81,8 @@ func (b *breaker) leave(ctx context.Context, p pass, err error) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			b.broken.Add(1)
 		}
-		if b.failures++; b.failures >= breakAfter {
+		// What was under way when it opened says nothing new.
+		if b.failures++; b.failures == breakAfter || b.failures > breakAfter && p.trial {
 			b.pause = min(max(2*b.pause, minBreakPause), maxBreakPause)
 			b.until = time.Now().Add(b.pause)
 		}
@@ -91,9 +94,15 @@ func (b *breaker) leave(ctx context.Context, p pass, err error) {
 	}
 }
 
-// noAnswer says whether err is of an operation that Redis did not answer.
+// noAnswer says whether err is of an operation that Redis was asked for, and did
+// not answer.
 func noAnswer(err error) bool {
-	if err == nil || errors.Is(err, rueidis.ErrClosing) || errors.Is(err, ErrCut) || rueidis.IsRedisNil(err) {
+	for _, other := range []error{rueidis.ErrClosing, flights.ErrClosed, ErrClosed, ErrCut, errNotSent, ErrDecode} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	if err == nil || rueidis.IsRedisNil(err) || rueidis.IsParseErr(err) {
 		return false
 	}
 	re := (*rueidis.RedisError)(nil)

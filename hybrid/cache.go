@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -232,7 +233,9 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if err := c.join(ctx); err != nil {
 		s.mu.Lock()
 		delete(s.names, name)
+		s.caches = slices.DeleteFunc(slices.Clone(s.caches), func(other cache) bool { return other == cache(c) })
 		s.mu.Unlock()
+		c.close()
 		return nil, err
 	}
 	return c, nil

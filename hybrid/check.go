@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -148,15 +147,19 @@ func (s *Store) cacheNames() []string {
 	return slices.Sorted(maps.Keys(s.names))
 }
 
-// listener is the tier that Check listens with.
+// listener is the tier that one Check listens with, for one key: that of others, and
+// of Checks of before, say nothing.
 type listener struct {
-	mu    sync.Mutex
-	heard chan string
+	key   string
+	heard chan struct{}
 }
 
 func (l *listener) hear(key string) {
+	if key != l.key {
+		return
+	}
 	select {
-	case l.heard <- key:
+	case l.heard <- struct{}{}:
 	default:
 	}
 }
@@ -172,14 +175,9 @@ func (l *listener) Resume()                           {}
 func (s *Store) checkDelivery(ctx context.Context, r *Report) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	s.mu.Lock()
-	if s.listener == nil {
-		s.listener = &listener{heard: make(chan string, 64)}
-	}
-	l := s.listener
-	s.mu.Unlock()
-	l.mu.Lock() // one Check at a time
-	defer l.mu.Unlock()
+	s.checking.Lock() // the stream drives one of them
+	defer s.checking.Unlock()
+	l := &listener{key: s.token(), heard: make(chan struct{}, 1)}
 	if err := s.stream.Join(ctx, checkCache, l); err != nil {
 		r.problem("SUBSCRIBE %s: %v", invalidate.Channel(checkCache), redisError(err))
 		return
@@ -187,7 +185,7 @@ func (s *Store) checkDelivery(ctx context.Context, r *Report) {
 	if s.stream.State().Status != invalidate.Live {
 		return // checkStream says so
 	}
-	key := checkCache + ":" + s.id
+	key := checkCache + ":" + l.key
 	if s.mode == invalidate.Tracking {
 		if err := s.data.Do(ctx, s.data.B().Get().Key(key).Build()).Error(); err != nil && !rueidis.IsRedisNil(err) {
 			return // checkRights says so
@@ -196,7 +194,7 @@ func (s *Store) checkDelivery(ctx context.Context, r *Report) {
 	conn, release := s.client.Dedicate()
 	defer release()
 	b := conn.B()
-	message, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, 1, []string{s.id})
+	message, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, 1, []string{l.key})
 	commands := []rueidis.Completed{b.Set().Key(key).Value("").PxMilliseconds(s.timeout.Milliseconds()).Build()}
 	if s.mode == invalidate.PubSub {
 		commands = append(commands, b.Publish().Channel(invalidate.Channel(checkCache)).Message(rueidis.BinaryString(message)).Build())
@@ -208,17 +206,11 @@ func (s *Store) checkDelivery(ctx context.Context, r *Report) {
 			return
 		}
 	}
-	for {
-		select {
-		case heard := <-l.heard:
-			if heard == s.id {
-				r.Delivery = time.Since(began)
-				return
-			}
-		case <-ctx.Done():
-			r.problem("a write by another connection was not heard within %v: is everything connected to one server, without a proxy that spreads connections?", time.Since(began).Round(time.Millisecond))
-			return
-		}
+	select {
+	case <-l.heard:
+		r.Delivery = time.Since(began)
+	case <-ctx.Done():
+		r.problem("a write by another connection was not heard within %v: is everything connected to one server, without a proxy that spreads connections?", time.Since(began).Round(time.Millisecond))
 	}
 }
 
@@ -274,6 +266,11 @@ func (s *Store) checkStream(r *Report) {
 	if r.State.Status != invalidate.Live {
 		r.problem("invalidation is %v, so every read asks Redis", r.State)
 	}
+	s.mu.Lock()
+	for _, name := range slices.Sorted(maps.Keys(s.deaf)) {
+		r.problem("cache %s hears nothing, so its reads ask Redis: %v", name, redisError(s.deaf[name]))
+	}
+	s.mu.Unlock()
 	if r.State.Status != invalidate.Live && s.serveStale > 0 {
 		r.problem("reads that Redis does not answer are served for %v from what was held at the cut (ServeStaleFor)", s.serveStale)
 	}

@@ -140,3 +140,43 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		}
 	})
 }
+
+// Each Check is about its own write: what others check, and what an earlier one has
+// left, neither passes for it nor keeps it from being heard.
+func TestCheckHearsItsOwnWriteAndNoOther(t *testing.T) {
+	t.Run("others check, too", func(t *testing.T) {
+		s := redistest.Real(t)
+		admin := redistest.Client(t, s)
+		p := join(t, s, invalidate.PubSub, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = 2 * time.Second })
+		for range 2 {
+			r, err := p.store.Check(ctx)
+			if err != nil || r.Err() != nil || r.Delivery <= 0 {
+				t.Fatalf("%v, %v", err, r)
+			}
+			for i := range 200 {
+				m, _ := invalidate.AppendKeys(nil, invalidate.Sender{}, 1, []string{key(i)})
+				redistest.Do(t, admin, "PUBLISH", invalidate.Channel(checkCache), string(m))
+			}
+		}
+	})
+	for _, mode := range invalidating {
+		t.Run("connections are spread over two servers, "+mode.String(), func(t *testing.T) {
+			t.Parallel()
+			s, other := redistest.Real(t), redistest.Real(t)
+			m := new(movable)
+			m.addr.Store(&s.Addr)
+			p := join(t, s, mode, func(o *StoreOptions, _ *Options[string, string]) {
+				o.Client.DialCtxFn, o.Timeout = m.dial, 500*time.Millisecond
+			})
+			p.set(t, "k", "v")
+			m.addr.Store(&other.Addr)
+			for range 3 {
+				r, err := p.store.Check(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantProblem(t, r, "not heard", "proxy")
+			}
+		})
+	}
+}

@@ -58,7 +58,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 	s := &Store{
 		mode: o.Invalidation, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout,
 		serveStale: o.ServeStaleFor, maxStaleness: o.MaxStaleness, clock: clock.NewCoarse(), opened: time.Now(), id: rand.Text(), logger: o.Logger,
-		names: make(map[string]bool),
+		names: make(map[string]bool), deaf: make(map[string]error),
 	}
 	if o.MaxStaleness > 0 {
 		s.lease = new(atomic.Int64)
@@ -243,8 +243,13 @@ func (s *Store) keepConnecting(o StoreOptions) {
 		s.mu.Unlock()
 		for _, c := range caches {
 			ctx, cancel := s.bound(s.ctx)
-			if err := c.join(ctx); err != nil && s.logger != nil && s.ctx.Err() == nil {
-				s.logger.Warn("a cache hears no invalidations: its reads ask Redis", zap.Error(err))
+			if err := c.join(ctx); err != nil && s.ctx.Err() == nil {
+				s.mu.Lock()
+				s.deaf[c.Name()] = err
+				s.mu.Unlock()
+				if s.logger != nil {
+					s.logger.Warn("a cache hears no invalidations: its reads ask Redis", zap.String("cache", c.Name()), zap.Error(err))
+				}
 			}
 			cancel()
 		}
@@ -257,6 +262,7 @@ func (s *Store) keepConnecting(o StoreOptions) {
 
 // A cache is what a Store knows of a Cache.
 type cache interface {
+	Name() string
 	connect() // takes the Store's connection
 	join(ctx context.Context) error
 	close()
@@ -264,8 +270,9 @@ type cache interface {
 
 // A watcher is a function of OnState from before the Store was connected.
 type watcher struct {
-	mu      sync.Mutex // held while fn runs; guards the rest
-	fn      func(invalidate.State)
+	fn func(invalidate.State)
+
+	mu      sync.Mutex // guards all below
 	removed bool
 	remove  func()
 }
@@ -274,17 +281,9 @@ type watcher struct {
 func (w *watcher) watch(s *invalidate.Stream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.removed || s == nil {
-		return
+	if !w.removed && s != nil {
+		w.remove = s.Watch(w.fn)
 	}
-	w.remove = s.OnState(func(st invalidate.State) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if !w.removed {
-			w.fn(st)
-		}
-	})
-	w.fn(s.State())
 }
 
 func (w *watcher) end() {

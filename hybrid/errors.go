@@ -194,10 +194,13 @@ func contains(text string, parts ...string) bool {
 	return false
 }
 
+// errNotSent: the context had ended before.
+var errNotSent = errors.New("nothing was sent")
+
 // ended is ctx's error, before anything is done under it.
 func ended(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("nothing was sent: %w", err)
+		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	return nil
 }

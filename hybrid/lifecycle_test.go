@@ -75,6 +75,31 @@ func TestNothingIsLeftOfAStoreAfterClose(t *testing.T) {
 	eventually(t, fmt.Sprintf("%d connections, as before", before), func() bool { return clients() <= before })
 }
 
+// A cache that could not be opened leaves nothing on its Store, however often it is
+// tried.
+func TestNothingIsLeftOfACacheThatWasRefused(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	redistest.Do(t, admin, "ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "&flipcache:self:*", "+@all")
+	o := StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub}
+	o.Client.Username, o.Client.Password = "u", "p"
+	st, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for range 10 {
+		if _, err := New(st, "n", Options[string, string]{}); !errors.Is(err, ErrPermission) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := len(st.caches); n != 0 {
+		t.Errorf("the Store holds %d caches", n)
+	}
+	redistest.Do(t, admin, "ACL", "SETUSER", "u", "allchannels")
+	newOn(t, st, "n", Options[string, string]{})
+}
+
 func TestCloseDoesNotWaitForAWatcher(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)

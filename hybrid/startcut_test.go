@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,4 +159,71 @@ func TestStartCutConnectsWhileEverythingIsUsed(t *testing.T) {
 	wg.Wait()
 	p.set(t, "k", "v")
 	eventually(t, "a local hit", func() bool { p.Get(ctx, "k"); return p.local("k") == "v" })
+}
+
+// A cache whose channel is refused once the Store connects is named by Check.
+func TestCheckNamesACacheThatHearsNothing(t *testing.T) {
+	addr := freeAddr(t)
+	o := StoreOptions{Invalidation: invalidate.PubSub, StartCut: true, Timeout: time.Second}
+	o.Client.InitAddress, o.Client.ForceSingleClient = []string{addr}, true
+	o.Client.Username, o.Client.Password = "u", "p"
+	st, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	newOn(t, st, "refused", Options[string, string]{})
+	p := process{newOn(t, st, "n", Options[string, string]{}), st}
+	_, port, _ := net.SplitHostPort(addr)
+	redistest.Real(t, "--port", port, "--user", "u", "on", ">p", "~*", "resetchannels", "&flipcache:self:*", "&flipcache:inv:n", "&flipcache:inv:flipcache#check", "+@all")
+	p.awaitStatus(t, invalidate.Live)
+	eventually(t, "the other cache hears", func() bool { p.Set(ctx, "k", "v"); return p.local("k") == "v" })
+	r, err := st.Check(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, r, "cache refused", "NOPERM")
+}
+
+// What was given to OnState before the Store was connected may do what it may do
+// afterwards: remove itself, ask, block; and is told the states in order.
+func TestWatchersOfBeforeTheConnectionMayBlockAndRemoveThemselves(t *testing.T) {
+	addr := freeAddr(t)
+	o := StoreOptions{Invalidation: invalidate.PubSub, StartCut: true, Timeout: 200 * time.Millisecond}
+	o.Client.InitAddress, o.Client.ForceSingleClient = []string{addr}, true
+	st, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	var remove func()
+	removed, blocked, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var calls atomic.Int64
+	remove = st.OnState(func(invalidate.State) {
+		st.State()
+		remove()
+		if calls.Add(1) == 1 {
+			close(removed)
+		}
+	})
+	st.OnState(func(s invalidate.State) {
+		if s.Status == invalidate.Live {
+			close(blocked)
+			<-release
+		}
+	})
+	defer close(release)
+	_, port, _ := net.SplitHostPort(addr)
+	redistest.Real(t, "--port", port)
+	for _, c := range []chan struct{}{removed, blocked} {
+		select {
+		case <-c:
+		case <-time.After(5 * time.Second):
+			t.Fatal("a watcher was not called, or hangs")
+		}
+	}
+	within(t, 3*time.Second, "Close", func() { st.Close() })
+	if n := calls.Load(); n != 1 {
+		t.Errorf("a watcher that removed itself was called %d times", n)
+	}
 }

@@ -100,13 +100,15 @@ type Store struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	names    map[string]bool
-	closed   bool
-	caches   []cache
-	cause    error      // why it is not connected
-	waiting  []*watcher // of OnState, until it is connected
-	listener *listener  // of Check, from its first call on
+	mu      sync.Mutex // guards all below
+	names   map[string]bool
+	closed  bool
+	caches  []cache
+	cause   error            // why it is not connected
+	waiting []*watcher       // of OnState, until it is connected
+	deaf    map[string]error // why caches of before it was connected hear nothing
+
+	checking sync.Mutex // held by the one Check that listens
 
 	// hook, set by tests only and before any use, runs at the places where
 	// races are decided: see the constants.
@@ -307,12 +309,21 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 		return s.endless.context(), noCancel
 	}
 	if d, ok := ctx.Deadline(); ok && time.Until(d) <= s.timeout {
-		return ctx, noCancel
+		return callers{ctx}, noCancel
 	}
-	return context.WithTimeoutCause(ctx, s.timeout, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errTimeout)
+	return callers{ctx}, cancel
 }
 
 func noCancel() {}
+
+// callers is a context that ends when its caller says so, and hides when that will
+// be: rueidis makes a deadline the connection's where nobody else uses it, does not
+// look at Done meanwhile, and at the deadline closes the connection, on which other
+// calls have been queued by then.
+type callers struct{ context.Context }
+
+func (callers) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
 
 // background returns the context of what several may wait for: it hangs on no
 // caller's.

@@ -3,6 +3,7 @@ package hybrid
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,7 @@ func (b *timeouts) context() context.Context {
 	if c := b.newest.Load(); c != nil && now < c.until {
 		return c
 	}
-	share := b.timeout / boundShare
+	share := min(b.timeout/boundShare, math.MaxInt64-b.timeout)
 	c := &sharedContext{until: now + int64(share)}
 	c.Context, c.cancel = context.WithTimeoutCause(b.parent, b.timeout+share, errTimeout)
 	b.newest.Store(c)

@@ -3,9 +3,13 @@ package hybrid
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/flipcache/flipcache/internal/redistest"
+	"github.com/flipcache/flipcache/invalidate"
 )
 
 func TestTimeoutsAreSharedAndNeverShorter(t *testing.T) {
@@ -38,4 +42,16 @@ func TestTimeoutsAreSharedAndNeverShorter(t *testing.T) {
 			t.Errorf("its parent's end: %v", ctx.Err())
 		}
 	})
+}
+
+// The longest durations are long, not short.
+func TestLongestTimeoutEndsNothing(t *testing.T) {
+	s := redistest.Real(t)
+	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
+		p := join(t, s, mode, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = math.MaxInt64 })
+		p.set(t, "k", "v")
+		if v, err := p.Fresh().Get(ctx, "k"); err != nil || v != "v" {
+			t.Errorf("%v: got %q, %v", mode, v, err)
+		}
+	}
 }

@@ -519,6 +519,29 @@ func TestTrackingThatIsRefusedIsAClearError(t *testing.T) {
 	}
 }
 
+// Where a user may not EXISTS, nothing says that Redis tracked the key when it was
+// written: such a write is not kept.
+func TestTrackingWriteWhoseKeyMayNotBeTrackedIsNotKept(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	redistest.Do(t, admin, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-exists")
+	for _, announce := range []bool{false, true} {
+		a := join(t, s, invalidate.Tracking, func(o *StoreOptions, _ *Options[string, string]) {
+			o.Client.Username, o.Client.Password, o.Announce = "u", "p", announce
+		})
+		g := newGate(a, afterWriteReply, "k")
+		wait := async(func() { a.Set(ctx, "k", "mine") })
+		<-g.reached
+		redistest.Do(t, admin, "SET", "n:k", "foreign")
+		fence(t, a.store)
+		close(g.open)
+		wait()
+		if v := a.local("k"); v != "" {
+			t.Errorf("the tier holds %q for good, Redis %q", v, stored(t, admin, "k"))
+		}
+	}
+}
+
 // R51: the right to a key goes away at run time: what Redis refuses is not
 // served for longer than the entry lives, and fresh reads say why.
 func TestRightsRevokedWhileTracking(t *testing.T) {

@@ -326,9 +326,11 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []*change[K, V]) {
 		}
 	}
 	sent = c.store.clock.Exact()
-	replies, after, err := c.transact(ctx, s)
+	replies, before, after, err := c.transact(ctx, s)
 	c.store.at(afterWriteReply, c.prefix, changes[0].text)
+	tracked := !slices.ContainsFunc(before, func(r rueidis.RedisResult) bool { return r.Error() != nil }) // a user may have no right to EXISTS
 	for _, p := range changes {
+		p.keep = p.keep && tracked
 		p.err = err
 		for range p.commands {
 			if err == nil && p.err == nil {
@@ -388,12 +390,12 @@ type step struct {
 }
 
 // transact sends s, and returns the replies to its commands, and to what comes
-// after them.
-func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.RedisMessage, after []rueidis.RedisResult, err error) {
+// before and after them.
+func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.RedisMessage, before, after []rueidis.RedisResult, err error) {
 	if len(s.messages) == 0 && s.end-s.before == 1 {
 		results := c.store.tell(ctx, c.data, s.all)
 		m, err := results[s.before].ToMessage()
-		return []rueidis.RedisMessage{m}, results[s.end:], writeError(err)
+		return []rueidis.RedisMessage{m}, results[:s.before], results[s.end:], writeError(err)
 	}
 	// Model: pubsub, SET and PUBLISH in two steps, the writer may die between
 	b := c.data.B()
@@ -405,17 +407,17 @@ func (c *Cache[K, V]) transact(ctx context.Context, s step) (replies []rueidis.R
 	all = append(all, b.Exec().Build())
 	end := len(all)
 	results := c.store.tell(ctx, c.data, append(all, s.all[s.end:]...))
-	results, after = results[s.before:end], results[end:]
+	before, results, after = results[:s.before], results[s.before:end], results[end:]
 	for _, r := range results[:len(results)-1] { // what EXEC says of a refused command is less clear
 		if err := r.Error(); err != nil {
-			return nil, after, writeError(err)
+			return nil, before, after, writeError(err)
 		}
 	}
 	replies, err = results[len(results)-1].ToArray()
 	if err == nil && len(replies) < s.end-s.before {
 		err = errors.New("EXEC returned " + strconv.Itoa(len(replies)) + " replies")
 	}
-	return replies, after, writeError(err)
+	return replies, before, after, writeError(err)
 }
 
 // Touch sets the remaining life of key in Redis to ttl: at least 1 ms,

@@ -245,8 +245,8 @@ func TestH6_RightsRevokedAreTheCauseUntilTheyAreGrantedAgain(t *testing.T) {
 			if after, _ := l.counts(); after-before > 20 {
 				t.Errorf("%d dials in 300 ms", after-before)
 			}
-			if name != "PUBLISH" && r.isLive() { // else it is live for a moment with each attempt
-				t.Error("the tier is live")
+			if n := r.count("resume", ""); n != int(cuts)+1 {
+				t.Errorf("the tier was resumed %d times, for %d cuts, and the stream was never live", n, cuts)
 			}
 			redistest.Do(t, admin, append([]string{"ACL", "SETUSER", "u"}, rules[1]...)...)
 			await(t, st, Live)
@@ -308,4 +308,33 @@ func TestH15_AConnectionToAnotherServerIsNeverLive(t *testing.T) {
 	})
 	bl.now(a.Addr)
 	await(t, st, Live)
+}
+
+// Who asks beside the stream, as often as he likes and while an answer takes its
+// time, has nothing to do with how long the stream waits for its own.
+func TestAskingBesideTheStreamIsNoCut(t *testing.T) {
+	for _, mode := range []Mode{PubSub, Tracking} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Real(t)
+			const every = 200 * time.Millisecond
+			var l link
+			st := listen(t, s, by(&l), probing(every), func(c *Config) { c.Mode = mode })
+			for end := time.Now().Add(5 * every); time.Now().Before(end); {
+				release := l.hold(false) // an answer takes a while, less than the stream waits
+				before := st.heardProbe()
+				done := make(chan error, 1)
+				go func() { done <- st.Ask() }()
+				time.Sleep(every / 4)
+				release()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the answer", func() bool { return st.heardProbe() != before })
+			}
+			if got := st.State(); got.Cuts != 0 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
 }

@@ -102,7 +102,7 @@ type recorder struct {
 func (r *recorder) note(e event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if live := e.What != "resume"; r.live != live {
+	if e.What == "cut" && !r.live || e.What == "resume" && r.live {
 		r.broken = append(r.broken, fmt.Sprintf("%v while live is %v", e, r.live))
 	}
 	switch e.What {

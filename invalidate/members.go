@@ -76,7 +76,7 @@ func (s *Stream) register(channel, message string) (done bool, err error) {
 		defer s.mu.Unlock()
 		for _, t := range topics {
 			t.member = true
-			t.resume()
+			s.resume(t)
 		}
 	}
 	return done, err

@@ -24,8 +24,8 @@ func selfChannel(s Sender) string { return selfPrefix + s.String() }
 func Channel(name string) string { return channelPrefix + name }
 
 // pubsub hears what others announce: on one connection that only subscribes,
-// one channel for each cache, and one of this process for its probes. Each tier
-// goes live by the confirmation of its own channel.
+// one channel for each cache, and one of this process for its probes. A tier goes
+// live when its channel is confirmed and the session's first probe was answered.
 type pubsub struct {
 	s      *Stream
 	client rueidis.Client
@@ -109,7 +109,11 @@ func (p *pubsub) command(c rueidis.CoreClient, cmd rueidis.Completed) rueidis.Re
 	return c.Do(ctx, cmd)
 }
 
-func (p *pubsub) live() {}
+func (p *pubsub) live() {
+	for _, t := range p.s.topics {
+		p.s.resume(t)
+	}
+}
 
 func (p *pubsub) join(ctx context.Context, name string, _ *topic) error {
 	p.s.mu.Lock()
@@ -185,7 +189,7 @@ func (p *pubsub) onMessage(session uint64, m rueidis.PubSubMessage) {
 		return
 	}
 	t := p.topic(m.Channel)
-	if t == nil || !t.live {
+	if t == nil || !t.hears {
 		return
 	}
 	msg, err := parse(m.Message)
@@ -221,7 +225,7 @@ func (p *pubsub) onSubscription(session uint64, e rueidis.PubSubSubscription) {
 	default:
 		if t := p.topic(e.Channel); t != nil {
 			t.hears = true // Model: pubsub, cut: live before the subscription is confirmed
-			t.resume()
+			s.resume(t)
 		}
 	}
 }

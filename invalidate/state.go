@@ -72,10 +72,10 @@ type watchers struct {
 	wg      sync.WaitGroup
 }
 
-// told is a state for the watchers that were there when it began.
+// told is a state for those watchers that it concerns.
 type told struct {
-	state  State
-	before int // the id that the next watcher was to have
+	state        State
+	from, before int // their ids
 }
 
 // maxQueuedStates bounds what is kept for a slow watcher: it then misses the
@@ -85,6 +85,21 @@ const maxQueuedStates = 64
 func (w *watchers) add(fn func(State)) (remove func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.addLocked(fn)
+}
+
+// addTold is add, and tells fn s.
+func (w *watchers) addTold(fn func(State), s State) (remove func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id := w.nextID
+	remove = w.addLocked(fn)
+	w.tellLocked(told{s, id, w.nextID})
+	return remove
+}
+
+// REQUIRES: w.mu held.
+func (w *watchers) addLocked(fn func(State)) (remove func()) {
 	if w.fns == nil {
 		w.fns = make(map[int]func(State))
 	}
@@ -101,13 +116,17 @@ func (w *watchers) add(fn func(State)) (remove func()) {
 func (w *watchers) tell(s State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.fns) == 0 {
-		return
+	if len(w.fns) > 0 {
+		w.tellLocked(told{s, 0, w.nextID}) // those that were there when it began
 	}
+}
+
+// REQUIRES: w.mu held.
+func (w *watchers) tellLocked(s told) {
 	if len(w.queue) >= maxQueuedStates {
 		w.queue = w.queue[1:]
 	}
-	w.queue = append(w.queue, told{s, w.nextID})
+	w.queue = append(w.queue, s)
 	if !w.running {
 		w.running = true
 		w.wg.Go(w.run)
@@ -130,7 +149,7 @@ func (w *watchers) run() {
 			w.mu.Lock()
 			fn := w.fns[id] // nil where another watcher has removed it meanwhile
 			w.mu.Unlock()
-			if fn != nil && id < s.before {
+			if fn != nil && s.from <= id && id < s.before {
 				fn(s.state)
 			}
 		}

@@ -359,3 +359,39 @@ func TestRESP2WorksAsRESP3Does(t *testing.T) {
 		eventually(t, "a probe is heard", func() bool { return st.heardProbe() != before })
 	})
 }
+
+// A watcher is told the present state first, once, and then each new one, in order.
+func TestWatchBeginsWithThePresentState(t *testing.T) {
+	st := &Stream{state: State{Status: Live}}
+	for range 200 {
+		var mu sync.Mutex
+		var got []uint64
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 5 {
+				st.mu.Lock()
+				st.state.Cuts++
+				st.watchers.tell(st.state)
+				st.mu.Unlock()
+			}
+		})
+		remove := st.Watch(func(s State) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, s.Cuts)
+		})
+		wg.Wait()
+		st.watchers.wg.Wait()
+		remove()
+		mu.Lock()
+		if len(got) == 0 || got[len(got)-1] != st.state.Cuts {
+			t.Fatalf("told %d, the state is %d", got, st.state.Cuts)
+		}
+		for i := range got[1:] {
+			if got[i+1] != got[i]+1 {
+				t.Fatalf("told %d", got)
+			}
+		}
+		mu.Unlock()
+	}
+}

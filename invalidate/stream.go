@@ -20,7 +20,8 @@ import (
 
 // A Tier is what the stream drives: the local tier of one cache. Its methods
 // are called in the stream's order, one at a time, and must neither wait for
-// Redis nor run a user's code.
+// Redis nor run a user's code. Between Cut and Resume it may hear of some changes,
+// never of all.
 type Tier interface {
 	// Drop tells that key was changed by the write with this nonce. own says
 	// that the write was this process's. PubSub only.
@@ -88,11 +89,12 @@ type Stream struct {
 	// while tiers are told. Taken before any lock of a tier. Guards all below.
 	mu       sync.Mutex
 	session  uint64            // of the newest connection; what others still say is void
+	proved   bool              // its first probe was answered
 	topics   map[string]*topic // by name of the cache
 	longest  int               // name among the topics
 	state    State
 	probes   map[string]int64 // when each probe was sent that may still be answered
-	asked    int              // probes since the last answer
+	asked    int              // regular probes since the last answer
 	answer   chan struct{}    // a probe of this session was answered
 	failed   chan error       // why this session is no good any more
 	echo     string           // the last probe that was answered
@@ -128,7 +130,7 @@ type topic struct {
 	tier   Tier
 	hears  bool // what is said from now on, in this session
 	member bool // the process stands in the cache's list
-	live   bool // both: its tier was resumed
+	live   bool // both, and the session is proved: its tier was resumed
 }
 
 // REQUIRES: Stream.mu held.
@@ -142,9 +144,9 @@ func (t *topic) cut() {
 	t.hears, t.live = false, false
 }
 
-// REQUIRES: Stream.mu held.
-func (t *topic) resume() {
-	if t.hears && t.member && !t.live {
+// REQUIRES: s.mu held.
+func (s *Stream) resume(t *topic) {
+	if s.proved && t.hears && t.member && !t.live {
 		t.live = true
 		t.tier.Resume()
 	}
@@ -241,6 +243,13 @@ func (s *Stream) State() State {
 // block; remove ends that, but for a call that is under way. A slow fn misses the
 // oldest of more than 64 states.
 func (s *Stream) OnState(fn func(State)) (remove func()) { return s.watchers.add(fn) }
+
+// Watch is OnState that begins with the present state.
+func (s *Stream) Watch(fn func(State)) (remove func()) {
+	s.mu.Lock() // or a state could come twice, or never
+	defer s.mu.Unlock()
+	return s.watchers.addTold(fn, s.state)
+}
 
 // Rejected returns how many messages were malformed, or of a version that this
 // one does not know. Each was taken for "any key may have changed".
@@ -412,7 +421,8 @@ func (s *Stream) hold(began func(error)) error {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		asked := s.asked
+		asked := s.asked // by this loop: others ask when they like
+		s.asked++
 		s.mu.Unlock()
 		if asked >= s.patience {
 			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
@@ -484,7 +494,6 @@ func (s *Stream) ask(id uint64) error {
 	if id == s.session {
 		// Model: lease, the lease counts from the arrival of the echo
 		s.probes[token] = clock.Now() // before it is sent
-		s.asked++
 	}
 	s.mu.Unlock()
 	if s.watch != nil {
@@ -526,6 +535,7 @@ func (s *Stream) end(status Status, cause error) {
 // REQUIRES: s.mu held.
 func (s *Stream) endLocked(status Status, cause error) {
 	s.session++
+	s.proved = false
 	for _, t := range s.topics {
 		t.cut()
 	}
@@ -536,6 +546,7 @@ func (s *Stream) setLive(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id == s.session {
+		s.proved = true
 		s.ear.live()
 		s.setStateLocked(Live, nil)
 	}

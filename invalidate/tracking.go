@@ -242,7 +242,7 @@ func (t *tracking) live() {
 	t.mu.Unlock()
 	for _, topic := range t.s.topics {
 		topic.hears = true
-		topic.resume()
+		t.s.resume(topic)
 	}
 }
 
@@ -306,7 +306,7 @@ func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	defer t.s.mu.Unlock()
 	if t.s.state.Status == Live {
 		topic.hears = true
-		topic.resume()
+		t.s.resume(topic)
 	}
 	return nil
 }
@@ -362,7 +362,7 @@ func (t *tracking) onInvalidations(keys []rueidis.RedisMessage) {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if keys == nil { // a flush, or the end of the connection
+	if keys == nil { // a flush, or the end of the connection, which is told behind its cut
 		// Model: tracking, a flush is ignored
 		for _, topic := range s.topics {
 			if topic.live {
@@ -391,7 +391,7 @@ func (s *Stream) push(key string) {
 		if i += colon; i > s.longest {
 			return
 		}
-		if t := s.topics[key[:i]]; t != nil && t.live {
+		if t := s.topics[key[:i]]; t != nil {
 			t.tier.Push(key[i+1:])
 			return
 		}

@@ -363,6 +363,9 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	}
 	if what == freshFill {
 		t.remove(key) // older than what is asked for: no fill under way may fall back to it
+		if ks := s.keys[key]; ks != nil {
+			ks.doom() // nor to a write of before
+		}
 	} else if e := t.Entry(key, load); e != nil { // it came between the caller's miss and here
 		return answered[K](replyOf(e)), false
 	}
@@ -590,6 +593,7 @@ func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
 		} // a second echo, or one of a write that failed: as foreign
 	}
 	t.remove(key)
+	t.forget(key)
 	if ks := s.keys[key]; ks != nil {
 		ks.detach() // Model: pubsub, a message does not detach the fill
 		ks.doom()   // Model: pubsub, a message does not doom open writes
@@ -604,6 +608,7 @@ func (t *Table[K, V]) Push(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.remove(key)
+	t.forget(key)
 	if ks := s.keys[key]; ks != nil {
 		ks.detach() // Model: tracking, a fill enters whatever was pushed
 		for _, w := range ks.writes {
@@ -624,7 +629,8 @@ func (t *Table[K, V]) Cut() {
 	defer t.asideMu.Unlock()
 	held := t.each(func(s *shard[K, V]) { s.live = false })
 	if t.asideFor > 0 && held != nil {
-		t.aside.Store(&aside[K, V]{held, t.clock.Exact() + t.asideFor})
+		now := t.clock.Exact()
+		t.aside.Store(&aside[K, V]{held, now + min(t.asideFor, clock.Never-now)})
 	}
 }
 

@@ -464,3 +464,28 @@ func TestWriteTellsWhetherTheTierHadAnEntry(t *testing.T) {
 	}
 	b.EndWrite(w, false, Reply[int]{})
 }
+
+// A write that was under way when a fresh read began may be older than what
+// Redis held by then: it is no answer to that read, wherever it ends.
+func TestFreshReadGetsNoWriteOfBeforeIt(t *testing.T) {
+	for _, name := range []string{"the write ends first", "the read ends first"} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			w := b.BeginWrite(k, 1, nil)
+			f, _ := b.BeginFill(k, true, nil) // Redis holds a foreign value, 2, by now, whose message is late
+			if name == "the write ends first" {
+				b.EndWrite(w, true, value(1))
+			}
+			b.End(f, value(2))
+			if name == "the read ends first" {
+				b.EndWrite(w, true, value(1))
+			}
+			if r := f.Wait(background); r.Value != 2 {
+				t.Errorf("got %d, which was replaced before the read began", r.Value)
+			}
+			if v := b.local(); v == 1 {
+				t.Errorf("the next read gets %d, behind 2", v)
+			}
+		})
+	}
+}

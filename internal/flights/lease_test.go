@@ -138,3 +138,26 @@ func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 		tb.Close()
 	}
 }
+
+// What is set aside is never older than what was heard of a key since, on a
+// connection that has not caught up yet.
+func TestNothingThatWasHeardToChangeIsSetAside(t *testing.T) {
+	for name, hear := range map[string]func(*bench){
+		"message": func(b *bench) { b.Message(k, 1, false) },
+		"push":    func(b *bench) { b.Push(k) },
+		"all":     func(b *bench) { b.DropAll() },
+	} {
+		b := newBench(t)
+		b.SetAside(clock.Never) // for ever
+		b.End(b.open(), value(1))
+		b.now = 1000
+		b.Cut()
+		if e := b.Aside(k); e == nil {
+			t.Fatal("nothing was set aside")
+		}
+		hear(b)
+		if e := b.Aside(k); e != nil {
+			t.Errorf("%s: %d is served, and was heard to be replaced", name, e.Value)
+		}
+	}
+}
