@@ -30,7 +30,7 @@ func BenchmarkMiss(b *testing.B) {
 				o := hybrid.Options[string, string]{TTL: time.Hour, NoLocal: true}
 				mode := invalidate.PubSub
 				if tier != "none" {
-					o.NoLocal, o.LocalSize = false, keyCount/10
+					o.NoLocal, o.LocalSize, o.Policy = false, keyCount/10, hybrid.FIFO // others keep a part of a loop
 				}
 				if tier == "small-tracking" {
 					mode = invalidate.Tracking
