@@ -46,6 +46,12 @@ func TestAllMethodsInACluster(t *testing.T) {
 				for _, name := range []string{"n", "a}b", "{}", "{", "{tag}", "x{tag}y"} {
 					methodsWork(t, st, name)
 				}
+				if mode == invalidate.Tracking {
+					bound := openStore(t, s, mode, func(o *StoreOptions) { o.MaxStaleness = time.Second })
+					if err := newOn(t, bound, "acked", Options[string, string]{}).Acked().Set(ctx, "k", "v"); !errors.Is(err, ErrUnsupported) {
+						t.Errorf("an acknowledged write: %v, want ErrUnsupported", err)
+					}
+				}
 				r, err := st.Check(ctx)
 				if err != nil {
 					t.Fatal(err)
