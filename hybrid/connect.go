@@ -105,7 +105,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		return conn, err
 	}
 	dial.Sentinels(&data, o.Timeout)
-	connected := context.AfterFunc(ctx, hangUp)           // from then on they end by close alone
+	connected := context.AfterFunc(ctx, hangUp) // from then on they end by close alone
 	// The client may still dial for others with the context of what is asked here,
 	// when that is answered: ctx ends it by hangUp alone.
 	err = s.dial(context.WithoutCancel(ctx), &c, data, o)
