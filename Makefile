@@ -3,7 +3,8 @@ PACKAGES := ./... ./examples/... ./benchmarks/... ./internal/tools/...
 
 # make test RACE=1 runs the tests under the race detector.
 RACE ?=
-GOTEST = go test $(if $(RACE),-race) -timeout 10m
+# Most of what takes long waits: for failovers, leases, servers that start.
+GOTEST = go test $(if $(RACE),-race) -timeout 10m -parallel 6
 
 .PHONY: help
 help: ## print this
@@ -25,7 +26,7 @@ test: redis-server python-redis ## all tests, on a real redis-server (installed 
 
 .PHONY: test-386
 test-386: redis-server ## the library's tests where an int has 32 bits
-	GOARCH=386 go test -timeout 10m ./...
+	GOARCH=386 $(GOTEST) ./...
 
 .PHONY: redis-server
 redis-server: ## install redis-server, unless it is there

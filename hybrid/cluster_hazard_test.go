@@ -54,6 +54,7 @@ func holds(t testing.TB, p process, k, want string) {
 // H17: a missing key is remembered, its slot moves, and the key is created at the new
 // owner, of which Redis tells nobody.
 func TestH17_MissingKeyOfASlotThatMoves(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking, inCluster(func(_ *StoreOptions, c *Options[string, string]) { c.NegativeTTL = time.Hour }))
@@ -83,6 +84,7 @@ func TestH17_MissingKeyOfASlotThatMoves(t *testing.T) {
 
 // H17: without a lease it is not remembered for long.
 func TestH17_AbsenceIsNotRememberedForLongInACluster(t *testing.T) {
+	t.Parallel()
 	s, err := redisserver.StartCluster(1, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +100,7 @@ func TestH17_AbsenceIsNotRememberedForLongInACluster(t *testing.T) {
 // H17: slots move while their keys are written and read. When all is quiet every tier
 // equals Redis, and no read was older than the lease says.
 func TestH17_SlotsMoveWhileTheyAreWritten(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	a, b := join(t, s, invalidate.Tracking, inCluster()), join(t, s, invalidate.Tracking, inCluster())
@@ -116,6 +119,7 @@ func TestH17_SlotsMoveWhileTheyAreWritten(t *testing.T) {
 
 // H17: a new master appears, of which the client has never heard, and takes slots.
 func TestH17_NewMasterTakesSlots(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking, inCluster())
@@ -144,6 +148,7 @@ func TestH17_NewMasterTakesSlots(t *testing.T) {
 // H17, R3: a master dies and a replica takes its place. All that is written then is
 // seen by others within the bound, and the tiers serve again.
 func TestH17_MasterDies(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	a, b := join(t, s, invalidate.Tracking, inCluster()), join(t, s, invalidate.Tracking, inCluster())
 	states := make(chan invalidate.State, 100)
@@ -202,6 +207,7 @@ func TestH17_MasterDies(t *testing.T) {
 
 // H17: masters step down for their replicas, with consent: no connection is lost.
 func TestH17_MasterStepsDown(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	a, b := join(t, s, invalidate.Tracking, inCluster()), join(t, s, invalidate.Tracking, inCluster())
@@ -315,6 +321,7 @@ func (f *fleetOfVersions) end(t *testing.T, admin rueidis.Client, ps ...process)
 
 // R4: replicas that lag behind are never read.
 func TestReplicasThatLagAreNotRead(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*StoreOptions){
 		"SendToReplicas": func(o *StoreOptions) {
 			o.Client.SendToReplicas = func(cmd rueidis.Completed) bool { return cmd.IsReadOnly() }

@@ -35,6 +35,7 @@ func TestOpenRefusesWhatAClusterCannotKeep(t *testing.T) {
 
 // All methods, in all modes, with keys of many slots and names of any bytes.
 func TestAllMethodsInACluster(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub, invalidate.Tracking} {
 		for _, announce := range []bool{false, true} {

@@ -16,6 +16,7 @@ import (
 // H5 in a cluster: a writer dies between the write and its announcement, here after
 // many a byte of its request.
 func TestH5_WriterDiesInACluster(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	owner := s.Owner(slotOf("k1"))
@@ -88,6 +89,7 @@ func TestH5_WriterDiesInACluster(t *testing.T) {
 // H34 in a cluster: who clears many keys asks no master for more than a batch at a
 // time, and floods nobody who listens.
 func TestH34_ClearOfManyKeysInAClusterFloodsNobody(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	n := 20_000
 	if long {
@@ -161,6 +163,7 @@ func TestH34_ClearOfManyKeysInAClusterFloodsNobody(t *testing.T) {
 // more. Tracking needs no such message; PubSub has no bound there, and none may be
 // asked for (TestOpenRefusesWhatAClusterCannotKeep).
 func TestLostBusMessage(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t, "--enable-debug-command", "local")
 	for _, mode := range invalidating {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -213,6 +216,7 @@ func TestLostBusMessage(t *testing.T) {
 // R19: slots move while channels are listened to. PubSub's
 // channels have no slot, and go on; Tracking cuts, and hears the new owner.
 func TestSlotsMoveWhileTheyAreListenedTo(t *testing.T) {
+	t.Parallel()
 	for _, mode := range invalidating {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := redistest.Cluster(t) // of its own: Open wants masters that agree

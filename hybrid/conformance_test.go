@@ -59,6 +59,7 @@ var conformance = []struct {
 func TestConformance(t *testing.T) {
 	for _, server := range servers {
 		t.Run(server.name, func(t *testing.T) {
+			t.Parallel()
 			s := server.start(t)
 			for _, mode := range server.modes {
 				for _, c := range conformance {

@@ -81,6 +81,7 @@ func TestH37_LoadOfBeforeAChangeIsNotStored(t *testing.T) {
 	} {
 		for _, who := range []string{"another process", "the same process"} {
 			t.Run(test.name+" by "+who, func(t *testing.T) {
+				t.Parallel()
 				eachMode(t, func(t *testing.T, mode invalidate.Mode, s *redisserver.Server) {
 					admin := redistest.Client(t, s)
 					a, b := join(t, s, mode), join(t, s, mode)

@@ -28,6 +28,7 @@ func TestH16_SentinelsNameAnotherMasterAndTheOldOneLives(t *testing.T) {
 	for _, mode := range invalidating {
 		for _, how := range []string{"it is told", "its sentinel is the last to know", "its sentinel is silent"} {
 			t.Run(mode.String()+", "+how, func(t *testing.T) {
+				t.Parallel()
 				s := redistest.Sentinel(t, nil)
 				old := s.Master()
 				b := join(t, s, mode, func(o *StoreOptions, c *Options[string, string]) {
@@ -88,6 +89,7 @@ func TestH16_SentinelsNameAnotherMasterAndTheOldOneLives(t *testing.T) {
 func TestH16_MasterDiesAndSentinelsReplaceIt(t *testing.T) {
 	for _, mode := range invalidating {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			s := redistest.Sentinel(t, nil)
 			old := s.Master()
 			a := join(t, s, mode, inCluster())
@@ -243,6 +245,7 @@ func (c *insideConn) Read(b []byte) (int, error) {
 func TestRotatingCredentialsKeepTheTiers(t *testing.T) {
 	for _, mode := range invalidating {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			s := redistest.Real(t)
 			admin := redistest.Client(t, s)
 			redistest.Do(t, admin, "ACL", "SETUSER", "u", "on", "~*", "&*", "+@all", ">p0")
