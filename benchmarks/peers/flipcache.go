@@ -93,7 +93,8 @@ func (p hybridLocal) Fill(ctx context.Context, keys, values []string) error {
 func (p hybridLocal) Close() { p.store.Close() }
 
 // hybrids returns the modes of hybrid.Cache with Redis behind them.
-func hybrids() (all []TwoTierPeer) {
+func hybrids() []TwoTierPeer {
+	all := []TwoTierPeer{{Name: "flipcache/pointer", Module: flipcache, Hears: "pub/sub", Raw: true, New: newHybridPointers}}
 	for _, m := range modes {
 		all = append(all, TwoTierPeer{Name: m.name, Module: flipcache, Hears: m.hears, Tracking: m.tracking,
 			New: func(ctx context.Context, s Server) (TwoTier, error) { return NewHybrid(ctx, s, m.o) }})

@@ -37,7 +37,8 @@ type TwoTierPeer struct {
 	Hears string
 	// Tracking says that the peer needs a server that knows CLIENT TRACKING.
 	Tracking bool
-	// Raw says that a hit returns bytes: it is measured for its hits alone.
+	// Raw says that a hit returns no User of its own, but bytes, or a pointer that
+	// all share: it is measured for its hits alone.
 	Raw bool
 	New func(ctx context.Context, s Server) (TwoTier, error)
 }
