@@ -6,6 +6,7 @@ package redisserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,16 @@ import (
 
 // ErrNotInstalled is returned by Start where no redis-server is on PATH.
 var ErrNotInstalled = errors.New("redisserver: no redis-server on PATH")
+
+// binary returns the server to run: redis-server on PATH, or what the environment
+// says, a name or a path: valkey-server, a redis-server of another version.
+func binary() (path string, err error) {
+	path, err = exec.LookPath(cmp.Or(os.Getenv("FLIPCACHE_REDIS_SERVER"), "redis-server"))
+	if err != nil {
+		return "", fmt.Errorf("%w (%w)", ErrNotInstalled, err)
+	}
+	return path, nil
+}
 
 // A Server is a running Redis. Stop it by Close.
 type Server struct {
@@ -46,7 +57,7 @@ type Server struct {
 
 // Available says whether Start would find a redis-server.
 func Available() bool {
-	_, err := exec.LookPath("redis-server")
+	_, err := binary()
 	return err == nil
 }
 
@@ -66,9 +77,9 @@ func Start(args ...string) (*Server, error) {
 }
 
 func start(args []string) (*Server, error) {
-	bin, err := exec.LookPath("redis-server")
+	bin, err := binary()
 	if err != nil {
-		return nil, ErrNotInstalled
+		return nil, err
 	}
 	port, err := freePort()
 	if i := slices.Index(args, "--port"); i >= 0 && i+1 < len(args) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -97,9 +96,9 @@ func (s *Sentinel) start(replicas int, through func(string) (string, error), arg
 // startSentinel starts one that watches a master: with a file of its own, which it
 // keeps up to date.
 func startSentinel(host, port string) (*Server, error) {
-	bin, err := exec.LookPath("redis-server")
+	bin, err := binary()
 	if err != nil {
-		return nil, ErrNotInstalled
+		return nil, err
 	}
 	own, err := freePort()
 	if err != nil {
