@@ -17,7 +17,9 @@ import (
 // What Open refuses of a cluster, and with what words.
 func TestOpenRefusesWhatAClusterCannotKeep(t *testing.T) {
 	s := redistest.Real(t, "--cluster-enabled", "yes")
-	s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	if err := s.AddSlots(0, 16383); err != nil {
+		t.Fatal(err)
+	}
 	for want, change := range map[string]func(*StoreOptions){
 		"invalidate.Tracking": func(o *StoreOptions) {
 			o.Client.ForceSingleClient, o.Invalidation, o.MaxStaleness = false, invalidate.PubSub, time.Second

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -164,7 +165,7 @@ func TestH34_ClearOfManyKeysInAClusterFloodsNobody(t *testing.T) {
 // asked for (TestOpenRefusesWhatAClusterCannotKeep).
 func TestLostBusMessage(t *testing.T) {
 	t.Parallel()
-	s := redistest.Cluster(t, "--enable-debug-command", "local")
+	s := redistest.Cluster(t, redisserver.AllowDebug()...)
 	for _, mode := range invalidating {
 		t.Run(mode.String(), func(t *testing.T) {
 			lease := inCluster()

@@ -303,7 +303,7 @@ func TestCacheThatJoinsLaterIsServedUnderTheLease(t *testing.T) {
 func TestTheDocumentedRightsAreEnoughForALease(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	rights := "~flipcache#* ~n:* +get +pttl +exists +unlink +multi +exec +hello +ping +eval +evalsha +script|load +time +set +zadd +zremrangebyscore +pexpire"
+	rights := "resetchannels ~flipcache#* ~n:* +get +pttl +exists +unlink +multi +exec +hello +ping +eval +evalsha +script|load +time +set +zadd +zremrangebyscore +pexpire"
 	for mode, more := range map[invalidate.Mode]string{
 		invalidate.PubSub:   "&flipcache:inv:* &flipcache:self:* +subscribe +publish",
 		invalidate.Tracking: "+client|tracking",

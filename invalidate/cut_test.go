@@ -57,7 +57,7 @@ func TestH6_ManyKillsLeaveOneSubscriptionAProcess(t *testing.T) {
 
 func TestH6_AServerThatComesBackIsHeardAgain(t *testing.T) {
 	t.Run("redis-server", func(t *testing.T) {
-		s := redistest.Real(t, "--enable-debug-command", "local")
+		s := redistest.Real(t, redisserver.AllowDebug()...)
 		admin := redistest.Client(t, s)
 		comesBack(t, s, func() { admin.Do(ctx, admin.B().Arbitrary("DEBUG", "RESTART").Build()) }, func() {})
 	})

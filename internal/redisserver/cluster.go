@@ -1,8 +1,10 @@
 package redisserver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +67,7 @@ func (c *Cluster) start(masters, replicas int, args []string) error {
 		}
 		if i < masters {
 			from, to := i*slots.Count/masters, (i+1)*slots.Count/masters-1
-			if _, err := s.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to)); err != nil {
+			if err := s.AddSlots(from, to); err != nil {
 				return err
 			}
 		}
@@ -91,16 +93,45 @@ func (c *Cluster) start(masters, replicas int, args []string) error {
 	return c.AwaitReady()
 }
 
-func startNode(args []string) (*Server, error) {
+// AddSlots gives s the slots from one number to another, which nobody has.
+func (s *Server) AddSlots(from, to int) error {
+	command := []string{"CLUSTER", "ADDSLOTS"} // ADDSLOTSRANGE is of Redis 7
+	for slot := from; slot <= to; slot++ {
+		command = append(command, strconv.Itoa(slot))
+	}
+	_, err := s.Do(command...)
+	return err
+}
+
+// ports returns the arguments for free ports, of a node for its clients and for
+// other nodes.
+func ports() ([]string, error) {
+	for Major() < 7 { // the latter is the former and 10000
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+busOffset))); err == nil {
+			l.Close()
+			return []string{"--port", strconv.Itoa(port)}, nil
+		}
+	}
 	bus, err := freePort()
+	return []string{"--cluster-port", strconv.Itoa(bus)}, err
+}
+
+const busOffset = 10000
+
+func startNode(args []string) (*Server, error) {
+	ports, err := ports()
 	if err != nil {
 		return nil, err
 	}
-	return Start(append([]string{
-		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(bus),
+	return Start(append(append(ports,
+		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10), "--cluster-replica-validity-factor", "0",
 		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
-	}, args...)...)
+	), args...)...)
 }
 
 // each runs f for 0 to n-1 at once.
@@ -128,7 +159,7 @@ func (s *Server) bus() (string, error) {
 		return "", err
 	}
 	conf, err := m.AsStrMap()
-	return conf["cluster-port"], err
+	return cmp.Or(conf["cluster-port"], strconv.Itoa(s.port+busOffset)), err
 }
 
 func meet(s, other *Server) error {

@@ -58,7 +58,7 @@ func (s *Sentinel) start(replicas int, through func(string) (string, error), arg
 	}
 	host, port, _ := net.SplitHostPort(at)
 	for range replicas {
-		r, err := Start(append([]string{"--replicaof", host + " " + port}, args...)...)
+		r, err := Start(append([]string{"--replicaof", host, port}, args...)...)
 		if err != nil {
 			return err
 		}
