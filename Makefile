@@ -83,7 +83,7 @@ lint: ## gofmt, go vet and staticcheck, in every module
 
 .PHONY: hazards
 hazards: redis-server ## the named hazard tests, 20 times under the race detector
-	go test -race -count=20 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
+	go test -race -count=20 -timeout 90m -parallel 6 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
 
 .PHONY: stress
 stress: redis-server ## a random fleet for 8 minutes, a million operations: at each pause every tier equals Redis
