@@ -3,6 +3,8 @@ package hybrid
 import (
 	"context"
 	"fmt"
+
+	"github.com/flipcache/flipcache/internal/slots"
 )
 
 // Acked returns a view of the cache whose writes are acknowledged: Set, SetTTL,
@@ -14,12 +16,14 @@ import (
 //
 // It costs a round trip and an answer of each process; a process that died without
 // a word costs each write its lease, for half a minute. Where Redis has failed over,
-// or was restarted, within the last 10 s, writes wait until they are over. The wait
-// ends with ctx, not with the Store's Timeout.
+// or was restarted, within the last 10 s, writes wait until they are over. In a Redis
+// Cluster the same holds of the master that keeps the list of the cache's processes,
+// and a write whose slot is on the move waits for the leases of all. The wait ends with
+// ctx, not with the Store's Timeout.
 //
 // The writes need StoreOptions.MaxStaleness, here and in every process of the cache.
-// Their errors are those of the same methods without Acked, ErrUnconfirmed (the write
-// stands), and ErrUnsupported in a Redis Cluster (nothing was done).
+// Their errors are those of the same methods without Acked, and ErrUnconfirmed (the
+// write stands).
 func (c *Cache[K, V]) Acked() *Cache[K, V] {
 	view := *c
 	view.acked = true
@@ -31,22 +35,22 @@ func (c *Cache[K, V]) ready(ctx context.Context) error {
 	if c.acked && c.store.maxStaleness == 0 {
 		return optionError("Acked needs StoreOptions.MaxStaleness: set it in every process of the cache")
 	}
-	if err := c.store.ready(ctx); err != nil {
-		return err
-	}
-	if c.acked && c.store.inCluster {
-		return fmt.Errorf("%w: Acked in a Redis Cluster: MaxStaleness bounds what others read there", ErrUnsupported)
-	}
-	return nil
+	return c.store.ready(ctx)
 }
 
 // confirm waits, in a view whose writes are acknowledged, until all have heard of
-// those of before.
-func (c *Cache[K, V]) confirm(ctx context.Context) error {
+// those of before, which were of these keys; without keys: of any.
+func (c *Cache[K, V]) confirm(ctx context.Context, keys ...K) error {
 	if !c.acked {
 		return nil
 	}
-	if err := c.store.stream.Confirm(ctx, c.data, c.name); err != nil {
+	var written []uint16
+	if c.store.inCluster {
+		for _, key := range keys {
+			written = append(written, slots.Of(c.prefix+keyText(key)))
+		}
+	}
+	if err := c.store.stream.Confirm(ctx, c.data, c.name, written...); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 	}
 	return nil

@@ -64,7 +64,7 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, change func(old V, foun
 		var zero V
 		return zero, c.fail("update", key, err)
 	}
-	if err := c.confirm(ctx); err != nil {
+	if err := c.confirm(ctx, key); err != nil {
 		return v, c.fail("update", key, err)
 	}
 	return v, nil
@@ -178,7 +178,7 @@ func Incr[K Key, V Integer](ctx context.Context, c *Cache[K, V], key K, delta V)
 	if err != nil {
 		return 0, c.fail("incr", key, err)
 	}
-	if err := c.confirm(ctx); err != nil {
+	if err := c.confirm(ctx, key); err != nil {
 		return sum, c.fail("incr", key, err)
 	}
 	return sum, nil
@@ -254,7 +254,7 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, v V) (bool, error)
 			if n, err := a[0].AsInt64(); err != nil || n != 1 {
 				return false, nil
 			}
-			if err := c.confirm(ctx); err != nil {
+			if err := c.confirm(ctx, key); err != nil {
 				return true, c.fail("setifabsent", key, err)
 			}
 			return true, nil
@@ -291,7 +291,7 @@ func (c *Cache[K, V]) GetAndDelete(ctx context.Context, key K) (v V, err error) 
 	if err == nil {
 		v, err = c.decodeValue(data)
 	}
-	if err = cmp.Or(err, c.confirm(ctx)); err != nil {
+	if err = cmp.Or(err, c.confirm(ctx, key)); err != nil {
 		return v, c.fail("getanddelete", key, err)
 	}
 	return v, nil

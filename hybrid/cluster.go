@@ -20,8 +20,9 @@ import (
 // one step (MULTI, a script, a command of several keys) has to be of one slot.
 
 // maxNegativeInCluster bounds how long "not found" is remembered in a cluster. Redis
-// does not tell of a missing key that is created after its slot has moved; the probe
-// sees that the slot has moved, but without a lease it comes every 5 s only.
+// does not tell of a missing key that is created after its slot has moved, or while it
+// moves; the probe sees that the slot has moved, but without a lease it comes every 5 s
+// only, and while it moves it sees nothing: MaxStaleness bounds it, too.
 const maxNegativeInCluster = time.Second
 
 // checkCluster says whether this Store works in a cluster, which it is in.

@@ -228,6 +228,9 @@ func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
 	if negative := c.negative; negative > 0 {
 		if c.store.inCluster {
 			negative = min(negative, maxNegativeInCluster)
+			if c.store.maxStaleness > 0 { // who waits for the lease waits for this, too
+				negative = min(negative, c.store.maxStaleness)
+			}
 		}
 		r.Deadline, r.Keep = c.localDeadline(sent, negative)
 	}

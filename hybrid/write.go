@@ -80,7 +80,7 @@ func (c *Cache[K, V]) set(ctx context.Context, op string, key K, v V, ttl time.D
 		return c.fail(op, key, err)
 	}
 	if c.write(ctx, []*change[K, V]{p}); p.err == nil {
-		p.err = c.confirm(ctx)
+		p.err = c.confirm(ctx, key)
 	}
 	if p.err != nil {
 		return c.fail(op, key, p.err)
@@ -231,13 +231,17 @@ func (c *Cache[K, V]) failAll(op string, keys iter.Seq[K], err error) error {
 // writeAll writes changes in batches and returns an error for each that failed.
 func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change[K, V]) (errs []error) {
 	const maxBytes = 1 << 20 // of values in a batch
-	defer func(n int) {
-		if len(errs) < n {
-			if err := c.confirm(ctx); err != nil {
+	defer func(all []*change[K, V]) {
+		if len(errs) < len(all) {
+			var keys []K
+			for _, p := range all {
+				keys = append(keys, p.key)
+			}
+			if err := c.confirm(ctx, keys...); err != nil {
 				errs = append(errs, &Error{Op: op, Name: c.name, Err: err})
 			}
 		}
-	}(len(changes))
+	}(changes)
 	for len(changes) > 0 {
 		n, size := 0, 0
 		for n < len(changes) && n < maxBatch && (n == 0 || size+changes[n].size <= maxBytes) {
@@ -436,7 +440,7 @@ func (c *Cache[K, V]) Touch(ctx context.Context, key K, ttl time.Duration) error
 	if n, err := done.AsInt64(); err != nil || n == 0 {
 		return ErrNotFound
 	}
-	if err := c.confirm(ctx); err != nil {
+	if err := c.confirm(ctx, key); err != nil {
 		return c.fail("touch", key, err)
 	}
 	return nil

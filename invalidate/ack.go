@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -59,46 +60,99 @@ var (
 // acks are the questions of this process that wait for answers, and the answers
 // that it owes to others.
 type acks struct {
-	mu   sync.Mutex // guards open; taken after Stream.mu, if both are
-	open map[uint64]*question
+	mu    sync.Mutex // guards asked; taken after Stream.mu, if both are
+	asked map[uint64]*question
 
 	owed  chan answer // to be sent; where it is full, one is forgotten, which costs the asker a lease
 	start sync.Once   // of the goroutine that sends them
 }
 
-// question is one that was asked.
+func (a *acks) open(q *question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range q.ids {
+		a.asked[id] = q
+	}
+}
+
+func (a *acks) close(q *question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range q.ids {
+		delete(a.asked, id)
+	}
+}
+
+// question is what was asked after a write: in a cluster of those who listen to one
+// master, or of several masters.
 type question struct {
-	heard   map[string]bool // who has answered, by ID. Guarded by acks.mu.
-	changed chan struct{}   // of capacity 1: heard has grown
+	ids     []uint64              // one for each master
+	void    bool                  // no answer counts: who asks owns it until it waits
+	heard   map[confirmation]bool // guarded by acks.mu
+	enough  int                   // guarded by acks.mu: of heard, to look at them again
+	changed chan struct{}         // of capacity 1: there are enough
+}
+
+func newQuestion() *question {
+	return &question{heard: make(map[confirmation]bool), changed: make(chan struct{}, 1)}
+}
+
+// confirmation is a process's answer to the question id.
+type confirmation struct {
+	by string // its ID
+	id uint64
+}
+
+// has says whether the process by has answered all.
+//
+// REQUIRES: acks.mu held.
+func (q *question) has(by string) bool {
+	for _, id := range q.ids {
+		if !q.heard[confirmation{by, id}] {
+			return false
+		}
+	}
+	return !q.void
 }
 
 // answer is what one process owes to another.
 type answer struct {
-	to Sender
-	id uint64
+	client  rueidis.Client // by which it goes
+	channel string
+	id      uint64
 }
 
 const maxOwed = 4096
 
 // Confirm waits until every process that listens to the cache name has dropped what
 // was replaced by writes that this process has the replies to. client is the one
-// that carried them.
+// that carried them. In a cluster written are the slots of their keys; none: of any
+// slot.
 //
 // Errors: an Unconfirmed, with ctx's error, that of the connection, or of a process
 // that cannot be waited for.
-func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string) error {
-	q := &question{heard: make(map[string]bool), changed: make(chan struct{}, 1)}
-	id := s.Nonces(1)
-	s.acks.mu.Lock()
-	s.acks.open[id] = q
-	s.acks.mu.Unlock()
-	defer func() {
-		s.acks.mu.Lock()
-		delete(s.acks.open, id)
-		s.acks.mu.Unlock()
-	}()
+func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string, written ...uint16) error {
+	n := 1
+	var at *places
+	if c := s.inCluster(); c != nil {
+		at = c.placesOf(name, written)
+		n = len(at.ask)
+	}
+	q := newQuestion()
+	for id := s.Nonces(n); len(q.ids) < n; id++ {
+		q.ids = append(q.ids, id)
+	}
+	s.acks.open(q)
+	defer s.acks.close(q)
 	// Model: lease, ack: the members listed before the write
-	members, floor, err := s.askAll(ctx, client, name, id)
+	var members []Member
+	var floor bool
+	var err error
+	if at != nil {
+		members, floor, err = at.askAll(ctx, q)
+	} else {
+		members, floor, err = s.askAll(ctx, client, name, q.ids[0])
+	}
 	replied := clock.Now() // Model: lease, ack: the wait counts from the send
 	if err != nil {
 		return &Unconfirmed{Err: err}
@@ -133,21 +187,25 @@ func patienceFor(lease time.Duration) int64 { return int64(lease + lease/drift +
 func (s *Stream) await(ctx context.Context, q *question, waiting map[string]Member, until map[string]int64) error {
 	for {
 		s.acks.mu.Lock()
-		for id := range q.heard { // Model: lease, ack: any confirmation ends the wait
-			delete(waiting, id)
+		for id := range waiting { // Model: lease, ack: any confirmation ends the wait
+			if q.has(id) {
+				delete(waiting, id)
+			}
 		}
+		q.enough = len(q.heard) + len(waiting) // more are missing, of ids or of members
 		s.acks.mu.Unlock()
-		now, last := clock.Now(), int64(0)
+		now, next := clock.Now(), int64(math.MaxInt64)
 		for id := range waiting {
 			if until[id] <= now {
 				delete(waiting, id)
+			} else {
+				next = min(next, until[id])
 			}
-			last = max(last, until[id])
 		}
 		if len(waiting) == 0 {
 			return nil
 		}
-		over := time.NewTimer(time.Duration(last - now))
+		over := time.NewTimer(time.Duration(next - now))
 		select {
 		case <-q.changed:
 		case <-over.C:
@@ -180,7 +238,7 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	listed := len(commands)
 	commands = append(commands, listMembers(client, name)...)
 	// Model: lease, ack: failover, listed later by another connection
-	young := s.cfg.Dialed == nil || clock.Now()-s.cfg.Dialed.Load() < patienceFor(MaxMaxStaleness)
+	young := s.cfg.Dialed == nil || isYoung(s.cfg.Dialed.Load())
 	if young {
 		commands = append(commands, b.Info().Build())
 	}
@@ -199,6 +257,9 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	}
 	return members, floor, nil
 }
+
+// isYoung says whether what began at this time is younger than the longest lease.
+func isYoung(began int64) bool { return clock.Now()-began < patienceFor(MaxMaxStaleness) }
 
 // firstOfItsKind says whether a server's INFO shows that it was a master since it
 // was started, longer ago than any lease: then its lists lack nobody.
@@ -224,28 +285,30 @@ func firstOfItsKind(info string) bool {
 func (s *Stream) hearAnswer(from Sender, id uint64) {
 	s.acks.mu.Lock()
 	defer s.acks.mu.Unlock()
-	q := s.acks.open[id]
+	q := s.acks.asked[id]
 	if q == nil {
 		return
 	}
-	q.heard[from.String()] = true
+	if q.heard[confirmation{from.String(), id}] = true; len(q.heard) < q.enough {
+		return
+	}
 	select {
 	case q.changed <- struct{}{}:
 	default:
 	}
 }
 
-// hearQuestion owes an answer: all that came before the question was told to the
-// tiers.
+// hearQuestion owes an answer, which goes by client to channel: all that came before
+// the question was told to the tiers.
 //
 // Model: lease, ack: confirmed, then dropped
-func (s *Stream) hearQuestion(from Sender, id uint64) {
+func (s *Stream) hearQuestion(from Sender, id uint64, client rueidis.Client, channel string) {
 	if from == s.sender {
 		return
 	}
 	s.acks.start.Do(func() { s.wg.Go(s.answerAll) })
 	select {
-	case s.acks.owed <- answer{from, id}:
+	case s.acks.owed <- answer{client, channel, id}:
 	default:
 	}
 }
@@ -254,24 +317,33 @@ func (s *Stream) hearQuestion(from Sender, id uint64) {
 func (s *Stream) answerAll() {
 	const most = 256
 	for {
-		var batch []answer
+		batches := make(map[rueidis.Client][]rueidis.Completed)
 		select {
 		case <-s.ctx.Done():
 			return
 		case a := <-s.acks.owed:
-			batch = append(batch, a)
+			batches[a.client] = append(batches[a.client], a.command(s.sender))
 		}
-		for len(batch) < most && len(s.acks.owed) > 0 {
-			batch = append(batch, <-s.acks.owed)
-		}
-		client := s.ear.commands()
-		commands := make([]rueidis.Completed, len(batch))
-		for i, a := range batch {
-			message := rueidis.BinaryString(appendHeader(nil, kindAnswer, s.sender, a.id))
-			commands[i] = client.B().Publish().Channel(selfChannel(a.to)).Message(message).Build()
+		for n := 1; n < most && len(s.acks.owed) > 0; n++ {
+			a := <-s.acks.owed
+			batches[a.client] = append(batches[a.client], a.command(s.sender))
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
-		client.DoMulti(ctx, commands...) // what fails costs the asker a lease
+		var wg sync.WaitGroup
+		for client, commands := range batches {
+			if len(batches) == 1 {
+				client.DoMulti(ctx, commands...) // what fails costs the asker a lease
+			} else {
+				wg.Go(func() { client.DoMulti(ctx, commands...) })
+			}
+		}
+		wg.Wait()
 		cancel()
 	}
+}
+
+// command is how by gives a.
+func (a answer) command(by Sender) rueidis.Completed {
+	message := rueidis.BinaryString(appendHeader(nil, kindAnswer, by, a.id))
+	return a.client.B().Publish().Channel(a.channel).Message(message).Build()
 }

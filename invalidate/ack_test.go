@@ -60,13 +60,15 @@ func TestH16_YoungConnectionToAYoungServerWaitsForTheFloor(t *testing.T) {
 func TestEachIsWaitedForUntilItHasAnsweredOrItsLeaseIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Stream{}
-		s.acks.open = make(map[uint64]*question)
+		s.acks.asked = make(map[uint64]*question)
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		defer s.cancel()
 		a, b, c := Sender{1}, Sender{2}, Sender{3}
 		wait := func(answers func()) (took time.Duration, err error) {
-			q := &question{heard: make(map[string]bool), changed: make(chan struct{}, 1)}
-			s.acks.open[7] = q
+			q := newQuestion()
+			q.ids = []uint64{7}
+			s.acks.open(q)
+			defer s.acks.close(q)
 			go answers()
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -106,9 +108,9 @@ func TestOwedAnswersAreBounded(t *testing.T) {
 	s.acks.owed = make(chan answer, 2)
 	s.acks.start.Do(func() {}) // nobody sends them
 	for id := range uint64(5) {
-		s.hearQuestion(Sender{1}, id)
+		s.hearQuestion(Sender{1}, id, nil, "c")
 	}
-	s.hearQuestion(s.sender, 9)
+	s.hearQuestion(s.sender, 9, nil, "c")
 	if n := len(s.acks.owed); n != 2 {
 		t.Errorf("%d are owed, want 2", n)
 	}

@@ -27,17 +27,22 @@ var errMoved = errors.New("the slots of the cluster have moved")
 type cluster struct {
 	t *tracking
 
-	mu      sync.Mutex // guards all below
-	table   string     // of the session
-	masters []master   // of the table
-	silent  []string   // addresses of those that left a probe of the session unanswered
+	mu      sync.Mutex         // guards all below
+	table   string             // of the session
+	view    slots.View         // the first that showed the table
+	masters []master           // of the table
+	silent  []string           // addresses of those that left a probe of the session unanswered
+	deafen  context.CancelFunc // ends what the session's listen began
+	ears    context.Context    // that it ends
+	eras    []era              // of the tables, the present one last
 }
 
 // A master is one that serves slots.
 type master struct {
 	id   string
-	addr string // by which the client knows it
-	tag  string // a hash tag of one of its slots
+	addr string         // by which the client knows it
+	tag  string         // a hash tag of one of its slots
+	node rueidis.Client // its connection, since the session's beginning
 }
 
 // A view is what the node at an address says of the cluster.
@@ -49,6 +54,8 @@ type view struct {
 
 // discover begins a session: it finds out who serves which slots, on which all
 // masters have to agree.
+//
+// It is what open needs, but for the questions of acknowledged writes.
 func (c *cluster) discover() error {
 	ctx, cancel := context.WithTimeout(c.t.s.ctx, c.t.s.cfg.Timeout)
 	defer cancel()
@@ -75,7 +82,10 @@ func (c *cluster) discover() error {
 			said[v.Me] = v
 		}
 		if masters := agreed(v, said); masters != nil {
-			c.begin(v.Table, masters)
+			for i := range masters {
+				masters[i].node = nodes[masters[i].addr]
+			}
+			c.begin(v.View, masters)
 			return nil
 		}
 	}
@@ -101,13 +111,13 @@ func agreed(v view, said map[string]view) (masters []master) {
 		if !ok || own.Table != v.Table {
 			return nil
 		}
-		masters = append(masters, master{id, own.addr, tag})
+		masters = append(masters, master{id: id, addr: own.addr, tag: tag})
 	}
 	return masters
 }
 
 // begin takes the table for that of the session.
-func (c *cluster) begin(table string, masters []master) {
+func (c *cluster) begin(v slots.View, masters []master) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range masters {
@@ -115,7 +125,12 @@ func (c *cluster) begin(table string, masters []master) {
 			c.t.closeConn(m.addr) // it may have been made to a replica: one to a master is made now
 		}
 	}
-	c.table, c.masters, c.silent = table, masters, nil
+	if c.deafen != nil {
+		c.deafen()
+	}
+	c.ears, c.deafen = context.WithCancel(c.t.s.ctx)
+	c.enter(v)
+	c.table, c.view, c.masters, c.silent = v.Table, v, masters, nil
 }
 
 // probe has every master write, and say how it sees the cluster.

@@ -199,7 +199,7 @@ func (p *pubsub) onMessage(session uint64, m rueidis.PubSubMessage) {
 		s.rejected++
 		t.tier.DropAll()
 	case msg.kind == kindAsk:
-		s.hearQuestion(msg.from, msg.nonce)
+		s.hearQuestion(msg.from, msg.nonce, p.client, selfChannel(msg.from))
 	case msg.kind == kindAll:
 		t.tier.DropAll()
 	default:

@@ -178,7 +178,7 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		cfg.Mode = PubSub
 	}
 	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
-	s.acks.open, s.acks.owed = make(map[uint64]*question), make(chan answer, maxOwed)
+	s.acks.asked, s.acks.owed = make(map[uint64]*question), make(chan answer, maxOwed)
 	if s.lease = (lease{cfg.MaxStaleness, cfg.Lease}); s.lease.max > 0 {
 		s.cfg.probeEvery = s.lease.max / 3
 		s.patience = int(silence/s.cfg.probeEvery) + 1

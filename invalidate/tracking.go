@@ -71,12 +71,12 @@ func newTracking(s *Stream) (*tracking, error) {
 			old.end(fmt.Errorf("another to %s had to be made", addr))
 			old.Conn.Close() // probes go by one
 		}
-		c := &tracked{Conn: conn, t: t, addr: addr}
+		c := &tracked{Conn: conn, t: t, addr: addr, dialed: clock.Now()}
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.conns[addr] = c
 		if at := t.s.cfg.Dialed; at != nil {
-			at.Store(clock.Now())
+			at.Store(c.dialed)
 		}
 		return c, nil
 	}
@@ -111,6 +111,7 @@ type tracked struct {
 	net.Conn
 	t        *tracking
 	addr     string
+	dialed   int64       // when it was made, on the clock of internal/clock
 	answered atomic.Bool // something came: else nothing was read by it
 	once     sync.Once
 }
@@ -216,7 +217,7 @@ func (t *tracking) closeConn(addr string) {
 // open finds out who the masters are. The first command dials.
 func (t *tracking) open(uint64) error {
 	if t.cluster != nil {
-		return t.cluster.discover()
+		return t.cluster.open()
 	}
 	t.mu.Lock()
 	for addr := range t.client.Nodes() {
@@ -227,13 +228,7 @@ func (t *tracking) open(uint64) error {
 		return nil
 	}
 	// Acknowledged writes ask questions.
-	channels := []string{selfChannel(t.s.sender)}
-	t.s.mu.Lock()
-	for name := range t.s.topics {
-		channels = append(channels, askPrefix+name)
-	}
-	t.s.mu.Unlock()
-	return t.subscribe(channels...)
+	return t.listen(t.s.ctx, t.client, "", true, t.s.names()...)
 }
 
 func (t *tracking) live() {
@@ -246,27 +241,39 @@ func (t *tracking) live() {
 	}
 }
 
-// subscribe has the tracked connection hear channels, until it is lost, and returns
-// when it does. What is heard there comes behind the invalidations of before. Where
-// Redis refuses, acknowledged writes wait for this process' lease, and that is all.
-func (t *tracking) subscribe(channels ...string) error {
+// listen has the tracked connection of client hear the questions to the caches of
+// these names, and, if self is set, the answers to this process, until it is lost, or
+// ctx ends; it returns when it does. What is heard there comes behind the invalidations
+// of before. In a cluster home is the master's, else empty. Where Redis refuses,
+// acknowledged writes wait for this process' lease, and that is all.
+func (t *tracking) listen(ctx context.Context, client rueidis.Client, home string, self bool, names ...string) error {
+	var channels []string
+	if self {
+		channels = append(channels, answerChannel(home, t.s.sender))
+	}
+	for _, name := range names {
+		channels = append(channels, askChannel(home, name))
+	}
+	if len(channels) == 0 {
+		return nil
+	}
 	heard := make(chan struct{}, len(channels))
 	ended := make(chan error, 1)
-	ctx := rueidis.WithOnSubscriptionHook(t.s.ctx, func(rueidis.PubSubSubscription) {
+	ctx = rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) {
 		select {
 		case heard <- struct{}{}:
 		default:
 		}
 	})
 	t.s.wg.Go(func() {
-		ended <- t.client.Receive(ctx, t.client.B().Subscribe().Channel(channels...).Build(), func(m rueidis.PubSubMessage) {
+		ended <- client.Receive(ctx, client.B().Subscribe().Channel(channels...).Build(), func(m rueidis.PubSubMessage) {
 			msg, err := parse(m.Message)
 			switch {
 			case err != nil:
 			case msg.kind == kindAnswer:
 				t.s.hearAnswer(msg.from, msg.nonce)
 			case msg.kind == kindAsk:
-				t.s.hearQuestion(msg.from, msg.nonce)
+				t.s.hearQuestion(msg.from, msg.nonce, client, answerChannel(home, msg.from))
 			}
 		})
 	})
@@ -297,8 +304,14 @@ func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	if !live {
 		return nil
 	}
-	if t.s.lease.max > 0 && t.cluster == nil {
-		if err := t.subscribe(askPrefix + name); err != nil {
+	if t.s.lease.max > 0 {
+		var err error
+		if t.cluster != nil {
+			err = t.cluster.listen(name)
+		} else {
+			err = t.listen(t.s.ctx, t.client, "", false, name)
+		}
+		if err != nil {
 			return nil // the connection is gone, and the next one subscribes
 		}
 	}

@@ -14,6 +14,27 @@ type View struct {
 	// grow whenever slots change hands, so a slot that went and came back changes it.
 	Table   string
 	Masters map[string]string // the Tag of a slot of each of them, by its id
+	// Leaving are the slots of this node that are on their way to another master,
+	// which takes the writes of keys that are missing here.
+	Leaving []uint16
+
+	served []served
+}
+
+// served are slots in a row, and the id of their master.
+type served struct {
+	first, last uint16
+	id          string
+}
+
+// Owner returns the id of the master that serves slot; "" if none does.
+func (v View) Owner(slot uint16) string {
+	for _, s := range v.served {
+		if s.first <= slot && slot <= s.last {
+			return s.id
+		}
+	}
+	return ""
 }
 
 // ParseNodes reads the reply to CLUSTER NODES: a line a node, of
@@ -34,19 +55,40 @@ func ParseNodes(reply string) (v View, err error) {
 		if slices.Contains(flags, "myself") {
 			v.Me = f[0]
 		}
-		ranges := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") }) // about to move
+		for _, r := range f[8:] { // "[93->-id]" leaves, "[93-<-id]" comes
+			if slot, _, ok := strings.Cut(strings.TrimPrefix(r, "["), "->-"); ok {
+				n, err := parseSlot(slot)
+				if err != nil {
+					return v, fmt.Errorf("CLUSTER NODES: %q: %w", line, err)
+				}
+				v.Leaving = append(v.Leaving, n)
+			}
+		}
+		ranges := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") })
 		if len(ranges) == 0 {
 			continue
 		}
-		first, _, _ := strings.Cut(ranges[0], "-")
-		slot, err := strconv.ParseUint(first, 10, 14)
-		if err != nil {
-			return v, fmt.Errorf("CLUSTER NODES: %q: %w", line, err)
+		for _, r := range ranges {
+			from, to, many := strings.Cut(r, "-")
+			first, err := parseSlot(from)
+			last := first
+			if many && err == nil {
+				last, err = parseSlot(to)
+			}
+			if err != nil {
+				return v, fmt.Errorf("CLUSTER NODES: %q: %w", line, err)
+			}
+			v.served = append(v.served, served{first, last, f[0]})
 		}
-		v.Masters[f[0]] = Tag(uint16(slot))
+		v.Masters[f[0]] = Tag(v.served[len(v.served)-len(ranges)].first)
 		table = append(table, strings.Join(append([]string{f[0], f[6]}, ranges...), " "))
 	}
 	slices.Sort(table)
 	v.Table = strings.Join(table, "\n")
 	return v, nil
+}
+
+func parseSlot(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 14)
+	return uint16(n), err
 }

@@ -1,6 +1,7 @@
 package slots_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,7 +66,15 @@ dd 127.0.0.1:4@14 master,fail - 0 1 0 disconnected
 	if v.Me != "bb" || v.Table != "aa 2 5461-10921\nbb 1 0-10 12 14-5460" || v.Masters["aa"] != Tag(5461) || v.Masters["bb"] != Tag(0) || len(v.Masters) != 2 {
 		t.Errorf("%+v", v)
 	}
-	for _, bad := range []string{"aa 127.0.0.1:1 master", "aa x master - 0 1 2 connected x", "aa x master - 0 1 2 connected 16384"} {
+	if !slices.Equal(v.Leaving, []uint16{11}) {
+		t.Errorf("leaving: %v", v.Leaving)
+	}
+	for slot, want := range map[uint16]string{0: "bb", 10: "bb", 11: "", 12: "bb", 13: "", 14: "bb", 5460: "bb", 5461: "aa", 10921: "aa", 10922: ""} {
+		if got := v.Owner(slot); got != want {
+			t.Errorf("slot %d: served by %q, want %q", slot, got, want)
+		}
+	}
+	for _, bad := range []string{"aa x master - 0 1 2 connected 1-x", "aa x myself,master - 0 1 2 connected [x->-aa]", "aa 127.0.0.1:1 master", "aa x master - 0 1 2 connected x", "aa x master - 0 1 2 connected 16384"} {
 		if _, err := ParseNodes(bad); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
