@@ -254,8 +254,8 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 	return members, floor, err
 }
 
-// wrote says whether slot may have been written.
-func (p *places) wrote(slot uint16) bool { return len(p.slots) == 0 || slices.Contains(p.slots, slot) }
+// wrote says whether the slot of m may have been written.
+func (p *places) wrote(m slots.Move) bool { return len(p.slots) == 0 || slices.Contains(p.slots, m.Slot) }
 
 // view returns what m says of the cluster, and whether that is as the session has it.
 func (p *places) view(m master, reply rueidis.RedisResult) (v slots.View, ok bool) {

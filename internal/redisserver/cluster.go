@@ -356,16 +356,10 @@ func (c *Cluster) AddMaster(args ...string) (*Server, error) {
 // as redis-cli does it.
 func (c *Cluster) MoveSlot(slot uint16, to *Server) error {
 	from := c.Owner(slot)
-	if from == nil || from == to {
-		return fmt.Errorf("redisserver: slot %d cannot move to %s", slot, to.Addr)
+	if err := c.BeginMove(slot, to); err != nil {
+		return err
 	}
 	n := strconv.Itoa(int(slot))
-	if _, err := to.Do("CLUSTER", "SETSLOT", n, "IMPORTING", c.ids[from]); err != nil {
-		return err
-	}
-	if _, err := from.Do("CLUSTER", "SETSLOT", n, "MIGRATING", c.ids[to]); err != nil {
-		return err
-	}
 	for {
 		m, err := from.Do("CLUSTER", "GETKEYSINSLOT", n, "100")
 		if err != nil {
@@ -383,6 +377,21 @@ func (c *Cluster) MoveSlot(slot uint16, to *Server) error {
 		}
 	}
 	return c.AssignSlot(slot, to)
+}
+
+// BeginMove has a slot's keys be created at another master, which they have yet to be
+// moved to.
+func (c *Cluster) BeginMove(slot uint16, to *Server) error {
+	from := c.Owner(slot)
+	if from == nil || from == to {
+		return fmt.Errorf("redisserver: slot %d cannot move to %s", slot, to.Addr)
+	}
+	n := strconv.Itoa(int(slot))
+	if _, err := to.Do("CLUSTER", "SETSLOT", n, "IMPORTING", c.ids[from]); err != nil {
+		return err
+	}
+	_, err := from.Do("CLUSTER", "SETSLOT", n, "MIGRATING", c.ids[to])
+	return err
 }
 
 // AssignSlot tells all masters that slot is to's.

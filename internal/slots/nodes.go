@@ -16,9 +16,15 @@ type View struct {
 	Masters map[string]string // the Tag of a slot of each of them, by its id
 	// Leaving are the slots of this node that are on their way to another master,
 	// which takes the writes of keys that are missing here.
-	Leaving []uint16
+	Leaving []Move
 
 	served []served
+}
+
+// A Move is of a slot, to the master of an id.
+type Move struct {
+	Slot uint16
+	To   string
 }
 
 // served are slots in a row, and the id of their master.
@@ -56,12 +62,12 @@ func ParseNodes(reply string) (v View, err error) {
 			v.Me = f[0]
 		}
 		for _, r := range f[8:] { // "[93->-id]" leaves, "[93-<-id]" comes
-			if slot, _, ok := strings.Cut(strings.TrimPrefix(r, "["), "->-"); ok {
+			if slot, to, ok := strings.Cut(strings.Trim(r, "[]"), "->-"); ok {
 				n, err := parseSlot(slot)
 				if err != nil {
 					return v, fmt.Errorf("CLUSTER NODES: %q: %w", line, err)
 				}
-				v.Leaving = append(v.Leaving, n)
+				v.Leaving = append(v.Leaving, Move{n, to})
 			}
 		}
 		ranges := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") })

@@ -66,7 +66,7 @@ dd 127.0.0.1:4@14 master,fail - 0 1 0 disconnected
 	if v.Me != "bb" || v.Table != "aa 2 5461-10921\nbb 1 0-10 12 14-5460" || v.Masters["aa"] != Tag(5461) || v.Masters["bb"] != Tag(0) || len(v.Masters) != 2 {
 		t.Errorf("%+v", v)
 	}
-	if !slices.Equal(v.Leaving, []uint16{11}) {
+	if !slices.Equal(v.Leaving, []Move{{11, "aa"}}) {
 		t.Errorf("leaving: %v", v.Leaving)
 	}
 	for slot, want := range map[uint16]string{0: "bb", 10: "bb", 11: "", 12: "bb", 13: "", 14: "bb", 5460: "bb", 5461: "aa", 10921: "aa", 10922: ""} {
