@@ -23,8 +23,8 @@ var errMoved = errors.New("the slots of the cluster have moved")
 // asks every master, by that connection, for a write and for its view of the
 // cluster; and no probe is answered while any of them sees another table of slots
 // than the one under which the session began. Epochs are part of the table, so a
-// slot that went and came back is seen, too. So is one that begins to leave: from then
-// on, what is missing at its master is written at another.
+// slot that went and came back is seen, too. Nor while a slot is on its way to a master
+// that has none yet, and is not asked: keys are read there, too.
 type cluster struct {
 	t *tracking
 
@@ -44,8 +44,6 @@ type master struct {
 	addr string         // by which the client knows it
 	tag  string         // a hash tag of one of its slots
 	node rueidis.Client // its connection, since the session's beginning
-
-	leaving []slots.Move // as it said then
 }
 
 // A view is what the node at an address says of the cluster.
@@ -101,7 +99,7 @@ func (c *cluster) discover() error {
 				return fmt.Errorf("the master %s of the cluster did not answer: %w", id, failed)
 			} else if there.Table != v.Table {
 				failed = fmt.Errorf("the masters %s and %s of the cluster do not agree on its slots", v.addr, there.addr)
-			} else if len(there.Leaving) > 0 {
+			} else if there.ToUnknown() {
 				failed = fmt.Errorf("the master %s of the cluster hands slots to one that has none yet", there.addr)
 			}
 		}
@@ -109,20 +107,18 @@ func (c *cluster) discover() error {
 	return failed
 }
 
-// agreed returns the masters of v if all of them said the same, and slots are on their
-// way to none but them, else nil.
+// agreed returns the masters of v if all of them said the same, and hand slots to
+// none but each other, else nil.
 func agreed(v view, said map[string]view) (masters []master) {
 	for id, tag := range v.Masters {
 		own, ok := said[id]
 		if !ok || own.Table != v.Table {
 			return nil
 		}
-		masters = append(masters, master{id: id, addr: own.addr, tag: tag, leaving: own.Leaving})
-		for _, m := range own.Leaving {
-			if _, asked := v.Masters[m.To]; !asked { // no probe would ask who has what is missing here
-				return nil
-			}
+		if own.ToUnknown() {
+			return nil
 		}
+		masters = append(masters, master{id: id, addr: own.addr, tag: tag})
 	}
 	return masters
 }
@@ -192,7 +188,7 @@ func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table 
 		return fmt.Errorf("CLUSTER NODES: %w", err)
 	}
 	v, err := slots.ParseNodes(nodes)
-	if err == nil && (v.Me != m.id || v.Table != table || !slices.Equal(v.Leaving, m.leaving)) {
+	if err == nil && (v.Me != m.id || v.Table != table || v.ToUnknown()) {
 		err = errMoved
 	}
 	return err

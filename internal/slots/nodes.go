@@ -43,6 +43,12 @@ func (v View) Owner(slot uint16) string {
 	return ""
 }
 
+// ToUnknown says whether slots of this node are on their way to one that serves none
+// yet.
+func (v View) ToUnknown() bool {
+	return slices.ContainsFunc(v.Leaving, func(m Move) bool { return v.Masters[m.To] == "" })
+}
+
 // ParseNodes reads the reply to CLUSTER NODES: a line a node, of
 //
 //	id address flags master-id ping pong epoch link slots...

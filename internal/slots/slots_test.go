@@ -66,6 +66,12 @@ dd 127.0.0.1:4@14 master,fail - 0 1 0 disconnected
 	if v.Me != "bb" || v.Table != "aa 2 5461-10921\nbb 1 0-10 12 14-5460" || v.Masters["aa"] != Tag(5461) || v.Masters["bb"] != Tag(0) || len(v.Masters) != 2 {
 		t.Errorf("%+v", v)
 	}
+	if v.ToUnknown() {
+		t.Error("aa has slots")
+	}
+	if v, err := ParseNodes(strings.Replace(nodes, "->-aa", "->-dd", 1)); err != nil || !v.ToUnknown() {
+		t.Errorf("dd has none: %+v, %v", v, err)
+	}
 	if !slices.Equal(v.Leaving, []Move{{11, "aa"}}) {
 		t.Errorf("leaving: %v", v.Leaving)
 	}
