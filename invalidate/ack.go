@@ -237,8 +237,7 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	}
 	listed := len(commands)
 	commands = append(commands, listMembers(client, name)...)
-	// Model: lease, ack: failover, listed later by another connection
-	young := s.cfg.Dialed == nil || isYoung(s.cfg.Dialed.Load())
+	young := s.young()
 	if young {
 		commands = append(commands, b.Info().Build())
 	}
@@ -251,12 +250,16 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	if members, err = parseMembers(rs[listed], rs[listed+1]); err != nil {
 		return nil, false, err
 	}
-	if young {
-		info, err := rs[listed+2].ToString()
-		floor = err != nil || !firstOfItsKind(info)
+	if !young {
+		// Model: lease, ack: failover, listed later by another connection
+		return members, s.young(), nil
 	}
-	return members, floor, nil
+	info, err := rs[listed+2].ToString()
+	return members, err != nil || !firstOfItsKind(info), nil
 }
+
+// young says whether the newest connection that carries writes is.
+func (s *Stream) young() bool { return s.cfg.Dialed == nil || isYoung(s.cfg.Dialed.Load()) }
 
 // isYoung says whether what began at this time is younger than the longest lease.
 func isYoung(began int64) bool { return clock.Now()-began < patienceFor(MaxMaxStaleness) }

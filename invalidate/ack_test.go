@@ -2,12 +2,17 @@ package invalidate
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/redistest"
@@ -54,6 +59,48 @@ func TestH16_YoungConnectionToAYoungServerWaitsForTheFloor(t *testing.T) {
 	if err := st.Confirm(context.Background(), client, "n"); err != nil {
 		t.Errorf("old: %v", err)
 	}
+}
+
+// The write went by one connection, and who listens is read by another, which was made
+// since, perhaps to a server that was promoted since.
+func TestH16_ConnectionMadeForTheListWaitsForTheFloor(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	dialed := new(atomic.Int64)
+	o := s.ClientOption()
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		dialed.Store(clock.Now())
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	client, err := rueidis.NewClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	st := listen(t, s, func(c *Config) {
+		c.MaxStaleness, c.Lease, c.Dialed = time.Second, new(atomic.Int64), dialed
+	})
+	for range 100 {
+		id, err := client.Do(t.Context(), client.B().ClientId().Build()).AsInt64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		redistest.Do(t, admin, "CLIENT", "KILL", "ID", strconv.FormatInt(id, 10))
+		old := clock.Now() - int64(2*MaxMaxStaleness)
+		dialed.Store(old)
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err = st.Confirm(short, client, "n")
+		cancel()
+		var u *Unconfirmed
+		switch {
+		case dialed.Load() == old, errors.As(err, &u) && len(u.Members) == 0:
+			continue // the connection was not known to be dead yet
+		case err == nil || len(u.Members) != 1 || u.Members[0].ID != "":
+			t.Errorf("another connection: %v", err)
+		}
+		return
+	}
+	t.Error("the killed connection was never replaced: the test proves nothing")
 }
 
 // await, in time.
