@@ -53,6 +53,7 @@ var conformance = []struct {
 	{"a process reads its own writes", aProcessReadsItsOwnWrites, false},
 	{"reads of one process never step back", readsNeverStepBack, true},
 	{"a random fleet agrees", func(t *testing.T, s redistest.Server, m invalidate.Mode) { randomizedFleet(t, s, m, false) }, true},
+	{"acknowledged writes were heard when they return", ackedIsSeen, true}, // the last but one: servers have to be some seconds old
 	{"methods work", func(t *testing.T, s redistest.Server, m invalidate.Mode) { methodsWork(t, openStore(t, s, m), "n") }, false},
 }
 

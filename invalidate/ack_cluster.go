@@ -221,15 +221,14 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 				commands = append(commands, p.listing()...)
 			}
 			replies := m.node.DoMulti(ctx, commands...)
-			v, ok := p.view(m, replies[1])
-			// Model: of slots that are leaving, the missing keys are written elsewhere
-			if !ok || replies[0].Error() != nil || slices.ContainsFunc(v.Leaving, p.wrote) {
+			v := viewOf(m, replies[1])
+			if v.Table != p.table || replies[0].Error() != nil || slices.ContainsFunc(v.Leaving, p.wrote) {
 				mu.Lock()
 				q.void = true
 				mu.Unlock()
 			}
 			if here {
-				members, floor, err = p.listed(ctx, v, ok, replies[2:])
+				members, floor, err = p.listed(ctx, v, replies[2:])
 			}
 		}
 		listed = listed || m.id == p.list.id
@@ -242,13 +241,12 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 	if !listed {
 		var replies []rueidis.RedisResult
 		var v slots.View
-		var ok bool
 		if p.list.node != nil {
 			replies = p.list.node.DoMulti(ctx, append([]rueidis.Completed{p.list.node.B().Arbitrary("CLUSTER", "NODES").Build()}, p.listing()...)...)
-			v, ok = p.view(p.list, replies[0])
+			v = viewOf(p.list, replies[0])
 			replies = replies[1:]
 		}
-		members, floor, err = p.listed(ctx, v, ok, replies)
+		members, floor, err = p.listed(ctx, v, replies)
 	}
 	wg.Wait()
 	return members, floor, err
@@ -257,14 +255,14 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 // wrote says whether the slot of m may have been written.
 func (p *places) wrote(m slots.Move) bool { return len(p.slots) == 0 || slices.Contains(p.slots, m.Slot) }
 
-// view returns what m says of the cluster, and whether that is as the session has it.
-func (p *places) view(m master, reply rueidis.RedisResult) (v slots.View, ok bool) {
-	nodes, err := reply.ToString()
-	if err != nil {
-		return v, false
+// viewOf reads what m says of the cluster; nothing, if it is no master.
+func viewOf(m master, reply rueidis.RedisResult) slots.View {
+	if nodes, err := reply.ToString(); err == nil {
+		if v, err := slots.ParseNodes(nodes); err == nil && v.Me == m.id {
+			return v
+		}
 	}
-	v, err = slots.ParseNodes(nodes)
-	return v, err == nil && v.Me == m.id && v.Table == p.table
+	return slots.View{}
 }
 
 // listing are the commands by which the list's master is asked for it. Where the
@@ -281,10 +279,10 @@ func (p *places) listing() []rueidis.Completed {
 // listed returns who listens by the replies to listing, and whether there may be more
 // than those, who have a lease and whom the list has lost: where its master may have
 // taken a dead one's place since a lease was granted that still runs. That is where the
-// slot of the list has changed hands, where the master does not see the cluster as the
-// session has it, and where the connection is young and its server, too.
-func (p *places) listed(ctx context.Context, v slots.View, ok bool, replies []rueidis.RedisResult) (members []Member, floor bool, err error) {
-	if ok && len(replies) >= 2 {
+// slot of the list has changed hands, or does, and where the connection is young and its
+// server, too. v is how the master sees the cluster.
+func (p *places) listed(ctx context.Context, v slots.View, replies []rueidis.RedisResult) (members []Member, floor bool, err error) {
+	if v.Me != "" && v.Me == v.Owner(p.slot) && len(replies) >= 2 {
 		floor = p.floor
 		if len(replies) > 2 {
 			info, err := replies[2].ToString()
