@@ -14,9 +14,13 @@ package fleet
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // A Config is what one worker is told.
@@ -26,6 +30,9 @@ type Config struct {
 	Variant               string // what is run; the program's own matter
 	Addr                  []string
 	Single                bool
+	MasterSet             string            // Addr are sentinels, who know it by this name; "": they are none
+	Links                 map[string]string // where each server is reached; nil: where it says
+	Refereed              bool              // Redis may lose writes: see judge.Table.Looks
 	Duration, LocalTTL    time.Duration
 	MaxStaleness, Timeout time.Duration // 0: none, the cache's own
 	Chaos                 bool
@@ -75,9 +82,30 @@ type Result struct {
 	Measured                     json.RawMessage // what its Meter's End returned
 }
 
+// ClientOption returns what a rueidis client needs.
+func (c Config) ClientOption() rueidis.ClientOption {
+	o := rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single}
+	o.Sentinel.MasterSet = c.MasterSet
+	if c.Links != nil {
+		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			link, ok := c.Links[addr]
+			if !ok {
+				return nil, fmt.Errorf("no link leads to %s", addr)
+			}
+			return d.DialContext(ctx, "tcp", link)
+		}
+	}
+	return o
+}
+
 // firstVersion is what every key has at the beginning.
 const firstVersion = 1
 
 // keyName is the name of a key in one of its generations: one whose write had an
 // unknown outcome is given up for a fresh one.
 func keyName(key int, generation uint64) string { return fmt.Sprintf("%d.%d", key, generation) }
+
+// redisKey is where a cache of the name keeps it.
+func redisKey(name string, key int, generation uint64) string {
+	return name + ":" + keyName(key, generation)
+}

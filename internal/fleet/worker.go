@@ -62,6 +62,10 @@ type worker struct {
 	names []string // of keys, in the generation of nameOf
 	gen   []uint64
 	res   Result
+
+	// Of the one who reads.
+	began    time.Duration
+	unjudged []read
 }
 
 var errOrphaned = errors.New("the parent is gone")
@@ -167,6 +171,9 @@ func (w *worker) run(ctx context.Context, reads, writes workload) (Result, error
 		return w.res, err
 	}
 	w.res.Elapsed = time.Since(began)
+	if err := w.awaitReferee(ctx); err != nil {
+		return w.res, err
+	}
 	w.res.Measured, err = json.Marshal(w.meter.End())
 	return w.res, err
 }
@@ -242,7 +249,7 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 
 // read reads keys and judges every read.
 func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) error {
-	mended := judge.Now() + (w.Duration - chaosPauses + mendTime)
+	w.began = judge.Now()
 	for p := newPace(w.Reads); p.wait(stop); {
 		key := keys.next()
 		mark := w.table.Before(key)
@@ -266,15 +273,74 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 			version = mark.Version - 1
 			w.res.Lies++
 		}
-		if verdict := w.table.Judge(key, mark, began, version); verdict.Stale {
-			w.res.Stale++
-			w.meter.Stale(verdict.Age)
-			if w.Chaos && began > mended {
-				w.res.NotMended = max(w.res.NotMended, verdict.Age)
-			}
-			if verdict.AtLeast {
-				w.res.AgeLowerBounds++
-			}
+		r := read{key, mark, began, version, 0}
+		switch {
+		case version >= mark.Version: // there was none newer
+		case !w.Refereed:
+			w.judge(r)
+		default:
+			r.looks = w.table.Looks()
+			w.unjudged = append(w.unjudged, r)
+		}
+		if w.Refereed {
+			w.judgeThoseSeen()
+		}
+	}
+	return nil
+}
+
+// A read is what it is judged by.
+type read struct {
+	key     int
+	mark    judge.Mark
+	began   time.Duration
+	version uint64
+	looks   uint64 // of the referee, that had begun when it was over
+}
+
+func (w *worker) judge(r read) {
+	verdict := w.table.Judge(r.key, r.mark, r.began, r.version)
+	if !verdict.Stale {
+		return
+	}
+	w.res.Stale++
+	w.meter.Stale(verdict.Age)
+	if mended := w.began + w.Duration - chaosPauses + mendTime; w.Chaos && r.began > mended {
+		w.res.NotMended = max(w.res.NotMended, verdict.Age)
+	}
+	if verdict.AtLeast {
+		w.res.AgeLowerBounds++
+	}
+}
+
+// judgeThoseSeen judges the reads since which the referee has looked.
+func (w *worker) judgeThoseSeen() {
+	if len(w.unjudged) == 0 {
+		return
+	}
+	looked := w.table.Looked()
+	n := 0
+	for n < len(w.unjudged) && w.unjudged[n].looks < looked {
+		w.judge(w.unjudged[n])
+		n++
+	}
+	if w.unjudged = w.unjudged[n:]; len(w.unjudged) == 0 {
+		w.unjudged = nil
+	}
+}
+
+// refereeLimit is how long a referee may not know what Redis holds, when the chaos is
+// over.
+const refereeLimit = time.Minute
+
+// awaitReferee judges all that is left.
+func (w *worker) awaitReferee(ctx context.Context) error {
+	for end := time.Now().Add(refereeLimit); len(w.unjudged) > 0; w.judgeThoseSeen() {
+		if time.Now().After(end) {
+			return fmt.Errorf("%d reads could not be judged: for %v the servers did not agree who is master", len(w.unjudged), refereeLimit)
+		}
+		if wait(ctx, 10*time.Millisecond) != nil {
+			return nil
 		}
 	}
 	return nil
