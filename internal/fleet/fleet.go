@@ -6,7 +6,8 @@
 // (examples/workers) and the benchmark of coherence are made of it.
 //
 // The program that calls Run is started again for each worker, and calls Work
-// where IsWorker says so. Parent and worker speak by the worker's standard input
+// where IsWorker says so; one whose workers do something else calls Serve and
+// gives Run an After. Parent and worker speak by the worker's standard input
 // and output, a line each: the config goes in, "ready" comes out; "go" goes in,
 // the result comes out; "versions" goes in, and what the worker reads of each
 // key comes out. When its input ends, so does a worker.
@@ -41,7 +42,8 @@ type Config struct {
 	ValueSize             int
 	Seed                  uint64
 	Trace                 string
-	LieEvery              int // tests only: an old value is reported every so many reads
+	LieEvery              int             // tests only: an old value is reported every so many reads
+	Own                   json.RawMessage // what else the program tells its workers
 }
 
 // A Cache is what a worker takes part with. A goroutine reads while another

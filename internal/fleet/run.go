@@ -43,6 +43,8 @@ type Run struct {
 	// VersionOf reads the version from what Redis holds under a key: required where
 	// Redis is several servers.
 	VersionOf func([]byte) (uint64, error)
+	// After is called when the workers have worked; then nothing is compared.
+	After func(context.Context, Crew) error
 	// Compare has each worker's entries compared with Redis in the end.
 	Compare bool
 	// Began is called when the workers have begun, and what it returns as soon
@@ -128,7 +130,13 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 	if err := wait(ctx, settle); err != nil {
 		return o, err
 	}
-	if err := r.work(ctx, &o, servers, all, ls, table); err != nil || !r.Compare {
+	if err := r.work(ctx, &o, servers, all, ls, table); err != nil {
+		return o, err
+	}
+	if r.After != nil {
+		return o, r.After(ctx, Crew{r.Name, all})
+	}
+	if !r.Compare {
 		return o, err
 	}
 	if err := wait(ctx, quiet); err != nil {
@@ -167,10 +175,10 @@ func (r Run) work(ctx context.Context, o *Outcome, servers several, all []*proce
 			return err
 		}
 		defer func() { err = errors.Join(end(), err) }() // before the workers are ended: one may be stopped
-		o.Results, err = ask[Result](ctx, all, goLine)
+		o.Results, err = ask[Result](ctx, all, GoLine)
 		return err
 	}
-	o.Results, err = ask[Result](ctx, all, goLine)
+	o.Results, err = ask[Result](ctx, all, GoLine)
 	return err
 }
 

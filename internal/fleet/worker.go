@@ -3,16 +3,13 @@
 package fleet
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/flipcache/flipcache/hybrid"
@@ -30,112 +27,68 @@ const tableFD = 3
 
 // What a worker is told, after its config.
 const (
-	goLine       = "go"
+	GoLine       = "go"
 	versionsLine = "versions"
 )
 
 // Work is what a worker does until its input ends. It returns the exit code.
 func Work(open Opener, in io.Reader, out, errOut io.Writer) int {
-	signal.Ignore(os.Interrupt, syscall.SIGTERM) // the parent says when to end
-	lines := bufio.NewReader(in)
-	first, err := lines.ReadBytes('\n')
-	if err != nil {
-		return 1
-	}
-	var c Config
-	if err := json.Unmarshal(first, &c); err != nil {
-		fmt.Fprintln(errOut, "config:", err)
-		return 1
-	}
-	if err := work(open, c, lines, out); err != nil {
-		fmt.Fprintln(errOut, err)
-		return 1
-	}
-	return 0
+	return Serve(func(ctx context.Context, c Config) (Job, error) { return newWorker(ctx, open, c) }, in, out, errOut)
 }
 
 type worker struct {
 	Config
-	table *judge.Table
-	cache Cache
-	meter Meter
-	names []string // of keys, in the generation of nameOf
-	gen   []uint64
-	res   Result
+	table         *judge.Table
+	cache         Cache
+	meter         Meter
+	names         []string // of keys, in the generation of nameOf
+	gen           []uint64
+	res           Result
+	reads, writes workload
 
 	// Of the one who reads.
 	began    time.Duration
 	unjudged []read
 }
 
-var errOrphaned = errors.New("the parent is gone")
-
-func work(open Opener, c Config, in *bufio.Reader, out io.Writer) error {
+// newWorker has a worker take part, and write the first version of its keys.
+func newWorker(ctx context.Context, open Opener, c Config) (_ Job, err error) {
+	w := &worker{Config: c, names: make([]string, c.Keys), gen: make([]uint64, c.Keys)}
 	f := os.NewFile(tableFD, "table")
-	table, err := judge.Open(f, c.Keys)
-	if err != nil {
-		return err
+	if w.table, err = judge.Open(f, c.Keys); err != nil {
+		return nil, err
 	}
-	defer table.Close()
 	f.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	cache, meter, err := open(ctx, c)
-	if err != nil {
-		return err
+	if w.cache, w.meter, err = open(ctx, c); err != nil {
+		return nil, errors.Join(err, w.table.Close())
 	}
-	defer cache.Close()
-	w := &worker{Config: c, table: table, cache: cache, meter: meter, names: make([]string, c.Keys), gen: make([]uint64, c.Keys)}
 	for k := range w.names {
 		w.names[k] = keyName(k, 0)
 	}
-	reads, writes, err := w.workloads()
+	if w.reads, w.writes, err = w.workloads(); err == nil {
+		err = w.writeFirst(ctx)
+	}
 	if err != nil {
-		return err
+		w.Close()
+		return nil, err
 	}
-	if err := w.writeFirst(ctx); err != nil {
-		return err
+	return w, nil
+}
+
+func (w *worker) Close() {
+	w.cache.Close()
+	w.table.Close()
+}
+
+// Answer works, or tells the versions that it reads.
+func (w *worker) Answer(ctx context.Context, line string) (any, error) {
+	switch line {
+	case GoLine:
+		return w.run(ctx, w.reads, w.writes)
+	case versionsLine:
+		return w.versions(ctx), nil
 	}
-	if err := say(out, "ready"); err != nil {
-		return err
-	}
-	told := make(chan string)
-	go func() { // the parent's end is ours
-		defer cancel()
-		defer close(told)
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				return
-			}
-			told <- line
-		}
-	}()
-	for line := range told {
-		var answer any
-		switch line {
-		case goLine + "\n":
-			answer, err = w.run(ctx, reads, writes)
-		case versionsLine + "\n":
-			answer = w.versions(ctx)
-		default:
-			err = fmt.Errorf("told %q", line)
-		}
-		if ctx.Err() != nil {
-			return errOrphaned
-		}
-		if err != nil {
-			return err
-		}
-		b, err := json.Marshal(answer)
-		if err != nil {
-			return err
-		}
-		if err := say(out, string(b)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return nil, fmt.Errorf("told %q", line)
 }
 
 // workloads returns whose turn it is to be read and to be written.
