@@ -1,0 +1,114 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A defence is a rule of the library that can be taken out: one place in its code, and
+// what stands there then. What is built so shows that the checker sees what the rule
+// is for.
+type defence struct {
+	name     string
+	seenIn   string // the variant that breaks without it
+	chaos    bool   // under faults
+	file     string
+	old, new string
+}
+
+var defences = []defence{
+	{"a message detaches the fill (H1)", "pubsub+acked", true, "internal/flights/flights.go",
+		"ks.detach() // Model: pubsub, a message does not detach the fill", ""},
+	{"a push detaches the fill (H1)", "tracking+acked", true, "internal/flights/flights.go",
+		"ks.detach() // Model: tracking, a fill enters whatever was pushed", ""},
+	{"a cut empties the tier (H6)", "pubsub+lease", true, "internal/flights/flights.go",
+		"return t.tier.Take() // Model: pubsub, cut: the tier is not emptied", "return nil"},
+	{"a hit looks at the lease (H13)", "pubsub+lease", true, "internal/flights/flights.go",
+		"func (t *Table[K, V]) Until() int64 { return t.lease.Load() }", "func (t *Table[K, V]) Until() int64 { return clock.Never }"},
+	{"who acknowledges is waited for", "tracking+acked", true, "invalidate/ack.go",
+		"return s.await(ctx, q, waiting, until) // Model: lease, ack: nobody waits", "_ = until; return nil"},
+	{"Update compares what is there (H28)", "pubsub", false, "hybrid/atomic.go",
+		"if ARGV[3] ~= '1' or now ~= ARGV[4] then return {0, now} end", ""},
+}
+
+func defenceNamed(name string) (defence, error) {
+	for _, d := range defences {
+		if strings.Contains(d.name, name) {
+			return d, nil
+		}
+	}
+	return defence{}, fmt.Errorf("-without: no defence is called %q", name)
+}
+
+// build returns the path of this command, built without d, in dir. The tree is left as
+// it is.
+func (d defence) build(ctx context.Context, dir string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Dir}}", "github.com/flipcache/flipcache/hybrid").Output()
+	if err != nil {
+		return "", fmt.Errorf("where is the library? %w", err)
+	}
+	root := strings.TrimSpace(string(out))
+	path := filepath.Join(root, d.file)
+	code, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(code), d.old); n != 1 {
+		return "", fmt.Errorf("%s holds the defence %q %d times: mend the list of defences", d.file, d.name, n)
+	}
+	changed := filepath.Join(dir, "changed.go")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(code), d.old, d.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "check")
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", binary, "./internal/history/cmd")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("without %q: %w\n%s", d.name, err, out)
+	}
+	return binary, nil
+}
+
+// run has the command that was built without d check what args ask for.
+func (d defence) run(ctx context.Context, args []string) (rows []row, err error) {
+	dir, err := os.MkdirTemp("", "flipcache-without-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	binary, err := d.build(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, binary, append(args, "-json")...)
+	var log strings.Builder
+	cmd.Stderr = &log
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == exitBroken) {
+		return nil, fmt.Errorf("without %q: %w\n%s", d.name, err, log.String())
+	}
+	if err := json.Unmarshal(out, &rows); err != nil {
+		return nil, fmt.Errorf("without %q: %w: %.200s", d.name, err, out)
+	}
+	for i := range rows {
+		rows[i].Without = d.name
+	}
+	return rows, nil
+}
