@@ -8,10 +8,7 @@ import (
 )
 
 // A Crew is the workers of a run when they have worked.
-type Crew struct {
-	Name string // of the cache
-	all  []*process
-}
+type Crew struct{ all []*process }
 
 // Ask tells all workers the same, and returns their answers.
 func (c Crew) Ask(ctx context.Context, line string) ([]json.RawMessage, error) {

@@ -134,7 +134,7 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 		return o, err
 	}
 	if r.After != nil {
-		return o, r.After(ctx, Crew{r.Name, all})
+		return o, r.After(ctx, Crew{all})
 	}
 	if !r.Compare {
 		return o, err

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/internal/fleet"
 	"github.com/flipcache/flipcache/internal/history"
@@ -23,6 +21,7 @@ import (
 
 // own is what a worker is told beside the fleet's config.
 type own struct {
+	Name     string // of the cache
 	Dir      string // of logs and tickets
 	Capacity int    // of a log
 	Clients  int
@@ -75,7 +74,7 @@ func newJob(ctx context.Context, c fleet.Config) (_ fleet.Job, err error) {
 		return nil, err
 	}
 	j.store, err = hybrid.Open(ctx, hybrid.StoreOptions{
-		Client:       rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single},
+		Client:       c.ClientOption(),
 		Invalidation: v.mode,
 		MaxStaleness: c.MaxStaleness,
 		Timeout:      c.Timeout,
@@ -83,7 +82,7 @@ func newJob(ctx context.Context, c fleet.Config) (_ fleet.Job, err error) {
 	if err != nil {
 		return nil, err
 	}
-	j.cache, err = hybrid.New(j.store, c.Name, hybrid.Options[int32, int64]{
+	j.cache, err = hybrid.New(j.store, j.own.Name, hybrid.Options[int32, int64]{
 		LocalTTL: c.LocalTTL, NegativeTTL: negativeTTL, LocalSize: localSize,
 	})
 	if err != nil {

@@ -24,21 +24,21 @@ import (
 const quietTime = 1500 * time.Millisecond
 
 // run has workers run t, and returns what they did.
-func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []history.Op, err error) {
+func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []history.Op, did operator, err error) {
 	dir, err := os.MkdirTemp("", "flipcache-history-")
 	if err != nil {
-		return nil, err
+		return nil, did, err
 	}
 	defer os.RemoveAll(dir)
 	const most = 5 // operations that one call is written down as
-	told := own{Dir: dir, Clients: o.clients, Rate: o.rate, Mode: t.variant.String(), Acked: t.acked}
+	told := own{Name: fmt.Sprintf("history-%d", time.Now().UnixNano()), Dir: dir, Clients: o.clients, Rate: o.rate, Mode: t.variant.String(), Acked: t.acked}
 	told.Capacity = most*int(t.duration.Seconds()+1)*o.clients*o.rate + 10_000
 	config := fleet.Config{
 		Workers: o.workers, Keys: 1, Variant: t.variant.String(), Duration: t.duration,
-		Chaos: t.chaos && !t.cluster, Seed: o.seed,
+		Chaos: t.chaos, Seed: o.seed,
 	}
 	if config.Own, err = json.Marshal(told); err != nil {
-		return nil, err
+		return nil, did, err
 	}
 	if t.lease {
 		config.MaxStaleness = lease
@@ -46,7 +46,22 @@ func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []hist
 	if t.mode == invalidate.Off && t.as == nil {
 		config.LocalTTL = localTTL
 	}
-	_, err = fleet.Run{Config: config, Redis: redis, After: func(ctx context.Context, c fleet.Crew) error {
+	var failed error // of the operator
+	began := func() (ended func()) { return func() {} }
+	if t.cluster && t.chaos {
+		began = func() func() {
+			stop, err := operate(ctx, o, t, redis.Cluster, told)
+			if err != nil {
+				failed = err
+				return func() {}
+			}
+			return func() { did, failed = stop() }
+		}
+	}
+	_, err = fleet.Run{Config: config, Redis: redis, Faults: fleet.Links, Began: began, After: func(ctx context.Context, c fleet.Crew) error {
+		if failed != nil {
+			return failed
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -55,22 +70,22 @@ func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []hist
 		if _, err := c.Ask(ctx, restLine); err != nil {
 			return err
 		}
-		truth, err := truth(ctx, redis.Client, c.Name, dir)
+		truth, err := truth(ctx, redis.Client, told.Name, dir)
 		ops = truth
 		return err
 	}}.Do(ctx)
 	if err != nil {
-		return nil, err
+		return nil, did, err
 	}
 	for i := range o.workers {
 		log, err := history.OpenLog(logPath(dir, i), told.Capacity)
 		if err != nil {
-			return nil, err
+			return nil, did, err
 		}
 		ops = append(ops, slices.Clone(log.Ops())...)
 		log.Close()
 	}
-	return ops, nil
+	return ops, did, nil
 }
 
 // truth asks Redis itself, past the library, for what the workers read at last.

@@ -87,6 +87,7 @@ func planAll(o options) (trials []trial, err error) {
 	const standalone = "off,pubsub,tracking,pubsub+lease,tracking+lease,pubsub+acked,tracking+acked"
 	add(standalone, func(*trial) {})
 	add(standalone, func(t *trial) { t.chaos, t.duration = true, o.duration })
+	add("tracking+cluster,tracking+lease+cluster", func(t *trial) { t.chaos, t.duration = true, o.duration })
 	as, err := parseVariant("pubsub+lease")
 	if err != nil {
 		return nil, err
@@ -103,14 +104,21 @@ type lab struct {
 	o      options
 	log    io.Writer
 	server *redisserver.Server
+
+	cluster *redisserver.Cluster // nil: none was needed yet
 }
 
 func newLab(o options, log io.Writer) (*lab, error) {
 	s, err := redisserver.Start()
-	return &lab{o, log, s}, err
+	return &lab{o: o, log: log, server: s}, err
 }
 
-func (l *lab) close() { l.server.Close() }
+func (l *lab) close() {
+	l.server.Close()
+	if l.cluster != nil {
+		l.cluster.Close()
+	}
+}
 
 // try runs t and judges it. What breaks a promise is kept.
 func (l *lab) try(ctx context.Context, t trial) ([]row, error) {
@@ -159,9 +167,21 @@ func (l *lab) run(ctx context.Context, t trial, dir string) (r row, err error) {
 			return r, err
 		}
 	}
-	ops, err := run(ctx, l.o, t, fleet.Redis{Client: l.server.ClientOption(), Pid: l.server.Pid()})
+	redis := fleet.Redis{Client: l.server.ClientOption(), Pid: l.server.Pid()}
+	if t.cluster {
+		if l.cluster == nil {
+			if l.cluster, err = redisserver.StartCluster(3, 1); err != nil {
+				return r, err
+			}
+		}
+		redis = fleet.Redis{Client: l.cluster.ClientOption(), Cluster: l.cluster}
+	}
+	ops, did, err := run(ctx, l.o, t, redis)
 	if err != nil {
 		return r, err
+	}
+	if t.cluster && t.chaos {
+		fmt.Fprintf(l.log, "%v: %d masters killed, %d failovers, %d slots moved\n", t, did.Kills, did.Failovers, did.Moves)
 	}
 	rules := t.rules()
 	if t.as != nil {
