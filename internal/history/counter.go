@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -46,6 +47,54 @@ var counter = porcupine.Model{
 		}
 		return fmt.Sprintf("fresh: %d", got.Value)
 	},
+}
+
+// CheckReads returns the reads of one counter by way of the local tiers that broke a
+// promise. It only grows, so sums tell their order: a read may not be less than what
+// was there for certain by then.
+func CheckReads(ops []Op, rules Rules) (broken []Violation) {
+	type floor struct {
+		at, sum int64
+		op      Op
+		why     Promise
+	}
+	var all []floor // of all processes, and of each
+	own := make(map[int16][]floor)
+	for _, o := range ops {
+		if o.Outcome != Done {
+			continue
+		}
+		switch o.Kind {
+		case Incr, Update:
+			own[o.Process] = append(own[o.Process], floor{o.Return, o.Value, o, OwnWrites})
+			if rules.Bound > 0 {
+				all = append(all, floor{o.Return + int64(rules.Bound), o.Value, o, Lease})
+			}
+		case Get, Fresh:
+			if rules.NoStepBack {
+				own[o.Process] = append(own[o.Process], floor{o.Return, o.Value, o, NoStepBack})
+			}
+		}
+	}
+	for _, o := range ops {
+		if o.Kind == Missing {
+			o.Value = 0
+		}
+		if !o.isRead() {
+			continue
+		}
+		for _, f := range slices.Concat(own[o.Process], all) {
+			if f.at < o.Call && f.sum > o.Value && !(f.why == Lease && o.Stopped && rules.Running) {
+				why := fmt.Sprintf("  from then on, by %q: %v\n  is less, and was read: %v", f.why, f.op, o)
+				broken = append(broken, Violation{Key: o.Key, Broken: f.why, Read: o, Why: why})
+				break
+			}
+		}
+		if len(broken) == perKey {
+			break
+		}
+	}
+	return broken
 }
 
 // CheckCounter says whether the changes of one counter, 0 at first, have an order, and

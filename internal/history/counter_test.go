@@ -57,3 +57,26 @@ func TestCountersWithoutAnOrderAreSeenAndDrawn(t *testing.T) {
 		}
 	}
 }
+
+func TestReadsOfACounterAreJudged(t *testing.T) {
+	for name, c := range map[string]struct {
+		want  Promise // nothing: all is well
+		rules Rules
+		ops   []Op
+	}{
+		"told late":            {nothing, coherent, []Op{incr(0, 1, 2, 1, 1), get(1, 3, 4, 1), incr(0, 5, 6, 1, 2), get(1, 200, 201, 1), get(1, 202, 203, 2)}},
+		"at once":              {nothing, leased, []Op{incr(0, 1, 9, 1, 1), missing(0, 2, 10), get(0, 10, 11, 1)}},
+		"own":                  {OwnWrites, Rules{}, []Op{incr(0, 1, 2, 1, 1), missing(0, 3, 4)}},
+		"own Update":           {OwnWrites, Rules{}, []Op{incr(0, 1, 2, 1, 1), update(0, 3, 4, 1, 1), get(0, 5, 6, 1)}},
+		"step back":            {NoStepBack, coherent, []Op{incr(0, 1, 2, 1, 1), incr(0, 3, 4, 1, 2), get(1, 5, 6, 2), get(1, 7, 8, 1)}},
+		"step back from Fresh": {NoStepBack, coherent, []Op{incr(0, 1, 2, 1, 1), incr(0, 3, 4, 1, 2), fresh(1, 5, 6, 2), get(1, 7, 8, 1)}},
+		"lease":                {Lease, leased, []Op{incr(0, 1, 2, 1, 1), incr(0, 3, 4, 1, 2), get(1, 105, 106, 1)}},
+		"within the lease":     {nothing, leased, []Op{incr(0, 1, 2, 1, 1), incr(0, 3, 4, 1, 2), get(1, 103, 106, 1)}},
+		"Off, another's":       {nothing, Rules{}, []Op{incr(0, 1, 2, 1, 1), incr(0, 3, 4, 1, 2), get(1, 5, 6, 2), get(1, 7, 8, 1)}},
+	} {
+		broken := CheckReads(c.ops, c.rules)
+		if c.want == nothing && len(broken) > 0 || c.want != nothing && (len(broken) != 1 || broken[0].Broken != c.want) {
+			t.Errorf("%s: got %v, want %v", name, broken, c.want)
+		}
+	}
+}

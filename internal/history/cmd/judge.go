@@ -112,7 +112,7 @@ func one(key int32, ops []history.Op, rules history.Rules, dir string) (broken [
 		return history.Check(ops, rules), false, history.Oldest(ops), nil
 	}
 	broken, undecided, err = history.CheckCounter(ops, decide, dir)
-	return broken, undecided, 0, err
+	return append(broken, history.CheckReads(ops, rules)...), undecided, 0, err
 }
 
 // kept bounds the broken promises of a trial that are written down.
