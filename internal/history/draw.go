@@ -49,7 +49,7 @@ func Draw(path string, ops []Op, broken Violation) error {
 			return fmt.Sprintf("%v %d", o.Kind, o.Value)
 		},
 	}
-	_, info := porcupine.CheckOperationsVerbose(model, history, time.Second)
+	_, info := porcupine.CheckOperationsVerbose(model, history, 100*time.Millisecond)
 	info.AddAnnotations([]porcupine.Annotation{{
 		ClientId: client(broken.Read), Start: broken.Read.Call, End: broken.Read.Return,
 		Description: broken.Broken.String() + " is broken", Details: broken.Why, BackgroundColor: "#ff9191",

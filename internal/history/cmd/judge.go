@@ -116,7 +116,7 @@ func one(key int32, ops []history.Op, rules history.Rules, dir string) (broken [
 }
 
 // kept bounds the broken promises of a trial that are written down.
-const kept = 20
+const kept = 5
 
 // keep writes the histories of the keys that broke a promise to dir, with pictures.
 func keep(dir string, r *row, keys map[int32][]history.Op) error {
