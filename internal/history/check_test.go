@@ -3,6 +3,8 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -260,6 +262,23 @@ func TestExplanationTellsEachStep(t *testing.T) {
 	for _, step := range []string{"set 7", "set 8", "get 8", "get 7", `"no step back"`} {
 		if !strings.Contains(broken[0].Why, step) {
 			t.Errorf("%q is not in:\n%s", step, broken[0].Why)
+		}
+	}
+}
+
+func TestPictureShowsTheReadAndAnOrderOfTheRest(t *testing.T) {
+	ops := []Op{set(0, 1, 2, 7), set(0, 3, 4, 8), get(1, 5, 6, 8), get(1, 7, 8, 7), set(0, 9, 10, 9), get(1, 11, 12, 9)}
+	path := filepath.Join(t.TempDir(), "picture.html")
+	if err := Draw(path, ops, check(coherent, ops...)[0]); err != nil {
+		t.Fatal(err)
+	}
+	html, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"no step back is broken", `"get 7"`, `"set 9"`, `"PartialLinearizations":[[`} {
+		if !strings.Contains(string(html), want) {
+			t.Errorf("the picture lacks %q", want)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func Draw(path string, ops []Op, broken Violation) error {
 		at = len(ops)
 	}
 	from, to := max(0, at-drawn*2/3), min(len(ops), at+drawn/3)
-	initial := int64(0)
+	const before = int64(-1) // what was there when the picture begins
 	var history []porcupine.Operation
 	for _, o := range ops[from:to] {
 		end := o.Return
@@ -33,7 +33,7 @@ func Draw(path string, ops []Op, broken Violation) error {
 		history = append(history, porcupine.Operation{ClientId: client(o), Input: o, Call: o.Call, Output: o, Return: end})
 	}
 	model := porcupine.Model{
-		Init: func() any { return initial },
+		Init: func() any { return before },
 		Step: func(state, input, _ any) (bool, any) {
 			o := input.(Op)
 			switch {
@@ -42,7 +42,7 @@ func Draw(path string, ops []Op, broken Violation) error {
 			case o.Kind == Delete:
 				return true, int64(0)
 			}
-			return o.Value == state.(int64), state
+			return state == before || o.Value == state.(int64), o.Value
 		},
 		DescribeOperation: func(input, _ any) string {
 			o := input.(Op)
