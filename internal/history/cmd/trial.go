@@ -129,7 +129,7 @@ func (l *lab) try(ctx context.Context, t trial) ([]row, error) {
 	}
 	var rows []row
 	if t.without != nil {
-		rows, err = t.without.run(ctx, append(l.args(t), "-out", dir))
+		rows, err = t.without.run(ctx, append(l.args(t), "-out", dir), l.o.seed)
 	} else {
 		var r row
 		r, err = l.run(ctx, t, dir)
@@ -157,8 +157,7 @@ func (l *lab) args(t trial) []string {
 		duration *= calmShare
 	}
 	return []string{"-mode", t.variant.String(), "-duration", duration.String(), "-chaos=" + strconv.FormatBool(t.chaos),
-		"-workers", strconv.Itoa(l.o.workers), "-clients", strconv.Itoa(l.o.clients), "-rate", strconv.Itoa(l.o.rate),
-		"-seed", strconv.FormatUint(l.o.seed, 10)}
+		"-workers", strconv.Itoa(l.o.workers), "-clients", strconv.Itoa(l.o.clients), "-rate", strconv.Itoa(l.o.rate)}
 }
 
 func (l *lab) run(ctx context.Context, t trial, dir string) (r row, err error) {
