@@ -90,8 +90,11 @@ func TestEachDefenceStandsInTheCodeOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(string(code), d.old); n != 1 {
-			t.Errorf("%s holds %q, %d times", d.file, d.name, n)
+		without, err := d.takenOutOf(string(code))
+		if err != nil {
+			t.Error(err)
+		} else if lines := strings.Count(string(code), "\n"); strings.Count(without, "\n") != lines || strings.Contains(without, d.holds) && !strings.Contains(d.then, d.holds) {
+			t.Errorf("%s: more or less than one line changes", d.name)
 		}
 		if _, err := parseVariant(d.seenIn); err != nil {
 			t.Error(err)

@@ -14,28 +14,29 @@ import (
 	"strings"
 )
 
-// A defence is a rule of the library that can be taken out: one place in its code, and
-// what stands there then. What is built so shows that the checker sees what the rule
-// is for.
+// A defence is a rule of the library that can be taken out: one line of its code, known
+// by what it holds, and what stands there then. What is built so shows that the checker
+// sees what the rule is for.
 type defence struct {
-	name     string
-	seenIn   string // the variant that breaks without it
-	chaos    bool   // under faults
-	file     string
-	old, new string
+	name   string
+	seenIn string // the variant that breaks without it
+	chaos  bool   // under faults
+	file   string
+	holds  string // of the line
+	then   string // instead of it
 }
 
 var defences = []defence{
 	{"a message detaches the fill (H1)", "pubsub+acked", true, "internal/flights/flights.go",
-		"ks.detach() // Model: pubsub, a message does not detach the fill", ""},
+		"pubsub, a message does not detach the fill", ""},
 	{"a push detaches the fill (H1)", "tracking+acked", true, "internal/flights/flights.go",
-		"ks.detach() // Model: tracking, a fill enters whatever was pushed", ""},
+		"tracking, a fill enters whatever was pushed", ""},
 	{"a cut empties the tier (H6)", "tracking+lease", true, "internal/flights/flights.go",
-		"return t.tier.Take() // Model: pubsub, cut: the tier is not emptied", "return nil"},
+		"pubsub, cut: the tier is not emptied", "return nil"},
 	{"a hit looks at the lease (H13)", "pubsub+lease", true, "internal/flights/flights.go",
-		"func (t *Table[K, V]) Until() int64 { return t.lease.Load() }", "func (t *Table[K, V]) Until() int64 { return clock.Never }"},
+		"func (t *Table[K, V]) Until() int64 {", "func (t *Table[K, V]) Until() int64 { return clock.Never }"},
 	{"who acknowledges is waited for", "tracking+acked", true, "invalidate/ack.go",
-		"return s.await(ctx, q, waiting, until) // Model: lease, ack: nobody waits", "_ = until; return nil"},
+		"lease, ack: nobody waits", "_ = until; return nil"},
 	{"Update compares what is there (H28)", "pubsub", false, "hybrid/atomic.go",
 		"if ARGV[3] ~= '1' or now ~= ARGV[4] then return {0, now} end", ""},
 }
@@ -47,6 +48,16 @@ func defenceNamed(name string) (defence, error) {
 		}
 	}
 	return defence{}, fmt.Errorf("-without: no defence is called %q", name)
+}
+
+// takenOutOf returns the code without d.
+func (d defence) takenOutOf(code string) (string, error) {
+	before, after, found := strings.Cut(code, d.holds)
+	if !found || strings.Contains(after, d.holds) {
+		return "", fmt.Errorf("%s does not hold %q once: mend the list of defences", d.file, d.holds)
+	}
+	_, after, _ = strings.Cut(after, "\n")
+	return before[:strings.LastIndex(before, "\n")+1] + d.then + "\n" + after, nil
 }
 
 // build returns the path of this command, built without d, in dir. The tree is left as
@@ -62,11 +73,12 @@ func (d defence) build(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n := strings.Count(string(code), d.old); n != 1 {
-		return "", fmt.Errorf("%s holds the defence %q %d times: mend the list of defences", d.file, d.name, n)
+	without, err := d.takenOutOf(string(code))
+	if err != nil {
+		return "", err
 	}
 	changed := filepath.Join(dir, "changed.go")
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(code), d.old, d.new, 1)), 0o600); err != nil {
+	if err := os.WriteFile(changed, []byte(without), 0o600); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
