@@ -89,6 +89,10 @@ hazards: redis-server ## the named hazard tests, 20 times under the race detecto
 stress: redis-server ## a random fleet for 8 minutes, a million operations: at each pause every tier equals Redis
 	FLIPCACHE_STRESS=8m go test -v -timeout 30m -run '^TestRandomizedFleet$$/^(pubsub|tracking)' ./hybrid
 
+.PHONY: check-history
+check-history: redis-server ## real processes under faults write down what they did, and it is judged: 1,000,000 operations (15 minutes)
+	go run ./internal/history/cmd -all $(HISTORYFLAGS)
+
 .PHONY: bench
 bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
 	go run ./benchmarks/cmd/bench $(BENCHFLAGS)

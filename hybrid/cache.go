@@ -30,7 +30,9 @@ type Options[K Key, V any] struct {
 	// LocalTTL caps the life of a local entry, which never outlives its key in
 	// Redis anyway. 0: 5 minutes, and no cap with invalidate.Tracking; negative:
 	// no cap. It bounds what this process cannot hear of: foreign programs, Redis'
-	// own evictions, and with invalidate.Off every write of another process.
+	// own evictions, and with invalidate.Off every write of another process. A process
+	// that was stopped may go past it in its first 20 ms, unless it has a lease
+	// (StoreOptions.MaxStaleness).
 	LocalTTL time.Duration
 
 	// LocalSize bounds the local tier, in entries. 0: 10,000, or what LocalBytes
@@ -207,6 +209,7 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	}
 	c.flights = flights.New(c.tier, s.clock, s.lease)
 	c.flights.SetAside(int64(s.serveStale))
+	c.flights.SetLife(int64(c.localTTL))
 
 	s.mu.Lock()
 	if s.closed {

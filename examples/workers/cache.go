@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/redis/rueidis"
-
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/internal/fleet"
 )
@@ -16,7 +14,7 @@ import (
 // open is all that a process needs to take part; Invalidation is the one switch.
 func open(ctx context.Context, c fleet.Config, v variant) (*hybrid.Store, *hybrid.Cache[string, []byte], error) {
 	store, err := hybrid.Open(ctx, hybrid.StoreOptions{
-		Client:       rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single},
+		Client:       c.ClientOption(),
 		Invalidation: v.mode,
 		MaxStaleness: v.lease, // 0: what fails silently is not noticed at once
 		Timeout:      c.Timeout,

@@ -11,6 +11,8 @@
 //	go run ./examples/workers -mode pubsub -workers 8 -duration 30s -json
 //	go run ./examples/workers -mode pubsub+lease -max-staleness 500ms  # the mode under a lease
 //	go run ./examples/workers -chaos -duration 60s -seed 7             # links, processes and the server fail
+//	go run ./examples/workers -cluster -chaos -duration 60s            # and masters, of a Redis Cluster of six
+//	go run ./examples/workers -sentinel -chaos -duration 60s           # or of a master with two replicas and three sentinels
 //	go run ./examples/workers -trace accesses.gz     # the keys of a trace, for those of a Zipf distribution
 //
 // Where to look: cache.go is how a process uses the library, run.go what is run,
@@ -26,15 +28,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/redis/rueidis"
-
-	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/internal/fleet"
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/invalidate"
 )
 
@@ -49,7 +48,10 @@ type options struct {
 	valueSize int
 	localTTL  time.Duration
 	lease     time.Duration
+	cluster   bool
+	sentinel  bool
 	chaos     bool
+	faults    string
 	seed      uint64
 	trace     string
 	json      bool
@@ -107,7 +109,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("workers", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.redis, "redis", "", "host:port of Redis; embedded: miniredis in this process; empty: a redis-server of the demo's own where one is installed, else embedded")
-	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking, pubsub+lease, tracking+lease, pubsub+acked, tracking+acked; all: those that the server can, without acked")
+	fs.StringVar(&o.modes, "mode", "all", "modes to run, by commas: off, pubsub, tracking, pubsub+lease, tracking+lease, pubsub+acked, tracking+acked; all: each, with the reason where the server cannot; acked only with -cluster and -sentinel")
 	fs.IntVar(&o.workers, "workers", 4, "worker processes")
 	fs.DurationVar(&o.duration, "duration", 5*time.Second, "of each mode")
 	fs.IntVar(&o.keys, "keys", 1000, "keys (with -trace: those of the trace)")
@@ -116,7 +118,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs.IntVar(&o.valueSize, "value-size", 100, "bytes of a value, at least 8")
 	fs.DurationVar(&o.localTTL, "local-ttl", 2*time.Second, "life of a local entry, in every mode")
 	fs.DurationVar(&o.lease, "max-staleness", 500*time.Millisecond, "MaxStaleness of the modes with a lease")
-	fs.BoolVar(&o.chaos, "chaos", false, "let links, processes and the server fail, on a schedule drawn from -seed")
+	fs.BoolVar(&o.cluster, "cluster", false, "on a Redis Cluster of the demo's own: three masters, a replica each")
+	fs.BoolVar(&o.sentinel, "sentinel", false, "on a master with two replicas and three sentinels, of the demo's own")
+	fs.BoolVar(&o.chaos, "chaos", false, "let links, processes and servers fail, on a schedule drawn from -seed; with -cluster and -sentinel masters are killed and change, and slots move")
+	fs.StringVar(&o.faults, "faults", "all", "of -chaos with -cluster or -sentinel: links (and workers), servers, or all")
 	fs.Uint64Var(&o.seed, "seed", 1, "of keys, pauses and faults: the same in every mode")
 	fs.StringVar(&o.trace, "trace", "", "file with a trace of accesses, a line each, gzip or text: a page number, or \"first count ...\"")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object")
@@ -151,6 +156,12 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	bad(o.lease < invalidate.MinStaleness || o.lease > invalidate.MaxMaxStaleness, "-max-staleness is %v: use %v to %v", o.lease, invalidate.MinStaleness, invalidate.MaxMaxStaleness)
 	bad(o.chaos && o.duration < 5*time.Second, "-duration is %v with -chaos: use at least 5s", o.duration)
 	bad(o.chaos && o.redis == "embedded", "-chaos needs a real server: leave -redis embedded out")
+	bad(o.cluster && o.sentinel, "-cluster and -sentinel are given: choose one")
+	bad((o.cluster || o.sentinel) && o.redis != "", "-redis is %q with servers of the demo's own: leave it out", o.redis)
+	bad(!slices.Contains([]string{"all", fleet.Links, fleet.Servers}, o.faults), "-faults is %q: use links, servers or all", o.faults)
+	if o.faults == "all" {
+		o.faults = ""
+	}
 	return o, errors.Join(errs...)
 }
 
@@ -187,62 +198,4 @@ func parseVariant(s string, lease time.Duration) (v variant, err error) {
 		err = errors.New("off has no lease")
 	}
 	return v, err
-}
-
-// redis is where the workers find Redis.
-type redis struct {
-	fleet.Redis
-	kind string
-	stop func()
-}
-
-func server(o options) (redis, error) {
-	var s *redisserver.Server
-	var err error
-	switch o.redis {
-	case "":
-		s, err = redisserver.Any()
-		if err == nil && o.chaos && s.Pid() == 0 {
-			s.Close()
-			err = errors.New("-chaos needs a redis-server: install one, or name yours by -redis")
-		}
-	case "embedded":
-		s, err = redisserver.StartEmbedded()
-	default:
-		return redis{fleet.Redis{Client: rueidis.ClientOption{InitAddress: []string{o.redis}}}, "Redis at " + o.redis, func() {}}, nil
-	}
-	if err != nil {
-		return redis{}, err
-	}
-	return redis{fleet.Redis{Client: s.ClientOption(), Pid: s.Pid()}, s.Kind, func() { s.Close() }}, nil
-}
-
-// variants returns what to run: with "all", what hybrid.Open accepts.
-func variants(ctx context.Context, o options, client rueidis.ClientOption) (run []variant, err error) {
-	if o.modes != "all" {
-		for m := range strings.SplitSeq(o.modes, ",") {
-			v, err := parseVariant(m, o.lease)
-			if err != nil {
-				return nil, err
-			}
-			run = append(run, v)
-		}
-		return run, nil
-	}
-	var leased []variant
-	for m := invalidate.Off; m <= invalidate.Tracking; m++ {
-		s, err := hybrid.Open(ctx, hybrid.StoreOptions{Client: client, Invalidation: m})
-		if errors.Is(err, hybrid.ErrUnsupported) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		s.Close()
-		run = append(run, variant{mode: m})
-		if m != invalidate.Off {
-			leased = append(leased, variant{mode: m, lease: o.lease})
-		}
-	}
-	return append(run, leased...), nil
 }

@@ -4,17 +4,21 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/flipcache/flipcache/hybrid"
 	"github.com/flipcache/flipcache/internal/fleet"
+	"github.com/flipcache/flipcache/internal/judge"
+	"github.com/flipcache/flipcache/invalidate"
 )
 
 // measured is what a worker's meter tells the parent.
 type measured struct {
 	LocalHits, Sent, Received uint64
+	Served                    []time.Duration        // when a tier first served, after each time that it had been cut
 	Local, Redis, Age         *hdrhistogram.Snapshot // ns, ns, µs
 }
 
@@ -25,6 +29,8 @@ type meter struct {
 	before           hybrid.Stats
 	misses           uint64
 	hits             uint64
+	live             *atomic.Bool // it went live, and has not served since
+	served           []time.Duration
 	local, slow, age *hdrhistogram.Histogram
 }
 
@@ -42,8 +48,11 @@ func join(ctx context.Context, c fleet.Config) (fleet.Cache, fleet.Meter, error)
 	if v.acked {
 		m.write = cache.Acked()
 	}
+	live := new(atomic.Bool)
+	store.OnState(func(s invalidate.State) { live.Store(s.Status == invalidate.Live) })
 	return m, &meter{
 		cache: cache,
+		live:  live,
 		local: hdrhistogram.New(1, int64(time.Minute), 3),
 		slow:  hdrhistogram.New(1, int64(time.Minute), 3),
 		age:   hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3),
@@ -61,6 +70,9 @@ func (m *meter) Read(took time.Duration, ok bool) {
 	case !ok:
 	case now == m.misses:
 		m.hits++
+		if m.live.Load() && m.live.CompareAndSwap(true, false) {
+			m.served = append(m.served, judge.Now())
+		}
 		m.local.RecordValue(int64(took))
 	default:
 		m.slow.RecordValue(int64(took))
@@ -73,7 +85,7 @@ func (m *meter) Stale(age time.Duration) { m.age.RecordValue(max(1, age.Microsec
 func (m *meter) End() any {
 	s := m.cache.Stats()
 	return measured{
-		LocalHits: m.hits, Sent: s.Sent - m.before.Sent, Received: s.Received - m.before.Received,
+		LocalHits: m.hits, Sent: s.Sent - m.before.Sent, Received: s.Received - m.before.Received, Served: m.served,
 		Local: m.local.Export(), Redis: m.slow.Export(), Age: m.age.Export(),
 	}
 }

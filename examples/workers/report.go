@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,7 +20,8 @@ import (
 
 // report is what -json prints.
 type report struct {
-	Server   string  `json:"server"`
+	Server   string  `json:"server"` // standalone, cluster or sentinel
+	Program  string  `json:"program"`
 	Machine  string  `json:"machine"`
 	Workers  int     `json:"workers"`
 	Keys     int     `json:"keys"`
@@ -32,9 +34,11 @@ type report struct {
 
 // run is one mode's row.
 type run struct {
+	Server         string    `json:"server"`
 	Mode           string    `json:"mode"`
 	MaxStaleness   float64   `json:"max_staleness_ms,omitempty"`
-	Acked          bool      `json:"acked,omitempty"` // writes are acknowledged
+	Acked          bool      `json:"acked,omitempty"`          // writes are acknowledged
+	NotApplicable  string    `json:"not_applicable,omitempty"` // why the server cannot: nothing was run
 	Reads          uint64    `json:"reads"`
 	LocalHits      uint64    `json:"local_hits"`
 	LocalHitRate   float64   `json:"local_hit_rate"`
@@ -52,6 +56,23 @@ type run struct {
 	Lies           uint64    `json:"lies,omitempty"`
 	Errors         uint64    `json:"errors,omitempty"`
 	NotMended      float64   `json:"stale_age_after_chaos_max_ms"`
+	*failovers
+}
+
+// failovers is what several servers did beside.
+type failovers struct {
+	Kills      int    `json:"masters_killed"`
+	Failovers  int    `json:"failovers"` // servers that became masters
+	Moves      int    `json:"slots_moved"`
+	WritesLost uint64 `json:"writes_lost_by_failovers"` // acknowledged; none of a key that was soon written again
+	// Served says how long after a promotion a process' tiers served again.
+	Served served `json:"served_after_promotion_ms"`
+}
+
+type served struct {
+	Count int     `json:"count"` // promotions times processes, but for those that another followed before
+	P50   float64 `json:"p50"`
+	Max   float64 `json:"max"`
 }
 
 type quantiles struct {
@@ -65,9 +86,12 @@ type ages struct {
 	Max float64 `json:"max"`
 }
 
-// sum adds the workers' results up.
-func sum(v variant, results []fleet.Result) (run, error) {
-	r := run{Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000, Acked: v.acked}
+func newRow(v variant, rd redis, cannot string) run {
+	return run{Server: rd.server, Mode: v.mode.String(), MaxStaleness: v.lease.Seconds() * 1000, Acked: v.acked, NotApplicable: cannot}
+}
+
+// sum adds up what the workers did.
+func (r *run) sum(o fleet.Outcome) error {
 	var local, slow, age *hdrhistogram.Histogram
 	merge := func(into **hdrhistogram.Histogram, s *hdrhistogram.Snapshot) {
 		h := hdrhistogram.Import(s)
@@ -77,11 +101,13 @@ func sum(v variant, results []fleet.Result) (run, error) {
 			(*into).Merge(h)
 		}
 	}
-	for _, w := range results {
+	var again []time.Duration
+	for _, w := range o.Results {
 		var m measured
 		if err := json.Unmarshal(w.Measured, &m); err != nil {
-			return r, err
+			return err
 		}
+		again = append(again, servedAfter(o.Promotions, m.Served)...)
 		r.Reads += w.Reads
 		r.LocalHits += m.LocalHits
 		r.Writes += w.Writes
@@ -109,7 +135,26 @@ func sum(v variant, results []fleet.Result) (run, error) {
 	if r.StaleReads == 0 {
 		r.StaleAge = ages{}
 	}
-	return r, nil
+	if r.Server != "standalone" {
+		slices.Sort(again)
+		r.failovers = &failovers{Kills: o.Kills, Failovers: len(o.Promotions), Moves: o.Moves, WritesLost: o.Lost}
+		if n := len(again); n > 0 {
+			r.Served = served{n, again[(n-1)/2].Seconds() * 1000, again[n-1].Seconds() * 1000}
+		}
+	}
+	return nil
+}
+
+// servedAfter returns how long after each promotion the tiers of a process first served
+// that had been cut. Those that another promotion followed before are left out.
+func servedAfter(promotions, served []time.Duration) (took []time.Duration) {
+	for i, at := range promotions {
+		n, _ := slices.BinarySearch(served, at)
+		if n < len(served) && (i+1 == len(promotions) || served[n] < promotions[i+1]) {
+			took = append(took, served[n]-at)
+		}
+	}
+	return took
 }
 
 // title names the mode, and its lease.
@@ -134,6 +179,10 @@ func (r *report) writeJSON(w io.Writer) error {
 func (r *report) writeText(w io.Writer) error {
 	fmt.Fprintln(w)
 	for _, m := range r.Runs {
+		if m.NotApplicable != "" {
+			fmt.Fprintf(w, "With %s nothing was run: %s.\n", m.title(), m.NotApplicable)
+			continue
+		}
 		worst := ""
 		if m.StaleReads > 0 {
 			worst = fmt.Sprintf(" (%s), the worst had been replaced %.3g ms before", percent(m.StaleRate), m.StaleAge.Max)
@@ -146,7 +195,12 @@ func (r *report) writeText(w io.Writer) error {
 	row := func(name string, cell func(run) string) {
 		fmt.Fprintf(t, "%s\t", name)
 		for _, m := range r.Runs {
-			fmt.Fprintf(t, "%s\t", cell(m))
+			switch {
+			case m.NotApplicable == "" || name == "mode":
+				fmt.Fprintf(t, "%s\t", cell(m))
+			default:
+				fmt.Fprint(t, "n/a\t")
+			}
 		}
 		fmt.Fprintln(t)
 	}
@@ -169,6 +223,11 @@ func (r *report) writeText(w io.Writer) error {
 		row("the same, after the chaos: max", func(m run) string { return fmt.Sprintf("%.3g", m.NotMended) })
 		row("reads and writes that failed", func(m run) string { return thousands(m.Errors) })
 	}
+	if r.Chaos && r.Server != "standalone" {
+		row("masters killed, failovers, slots moved", func(m run) string { return fmt.Sprintf("%d, %d, %d", m.Kills, m.Failovers, m.Moves) })
+		row("writes that failovers lost", func(m run) string { return thousands(m.WritesLost) })
+		row("tiers served again p50/max, ms", func(m run) string { return fmt.Sprintf("%.3g / %.3g", m.Served.P50, m.Served.Max) })
+	}
 	row("invalidations sent", func(m run) string { return thousands(m.Sent) })
 	row("invalidations received", func(m run) string { return thousands(m.Received) })
 	if err := t.Flush(); err != nil {
@@ -182,7 +241,7 @@ func (r *report) writeText(w io.Writer) error {
 			fmt.Fprintf(w, "%s: %s writes had an unknown outcome; their keys were given up.\n", m.title(), thousands(m.UnknownWrites))
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s; %d workers, %d keys, local entries live %v; %s\n", r.Server, r.Workers, r.Keys,
+	_, err := fmt.Fprintf(w, "\n%s; %d workers, %d keys, local entries live %v; %s\n", r.Program, r.Workers, r.Keys,
 		time.Duration(r.LocalTTL*float64(time.Millisecond)), r.Machine)
 	return err
 }

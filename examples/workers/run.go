@@ -38,10 +38,15 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 	}
 	if !o.json {
 		fmt.Fprintf(stderr, "%s; %d workers, %d keys, local entries live %v in every mode; %v for each of %v\n",
-			rd.kind, o.workers, o.keys, o.localTTL, o.duration, run)
+			rd.kind, o.workers, o.keys, o.localTTL, o.duration, names(run))
 	}
-	r := &report{Chaos: o.chaos, Seed: o.seed, Server: rd.kind, Machine: machine(), Workers: o.workers, Keys: o.keys, LocalTTL: o.localTTL.Seconds() * 1000, Trace: o.trace}
-	for _, v := range run {
+	r := &report{Chaos: o.chaos, Seed: o.seed, Server: rd.server, Program: rd.kind, Machine: machine(), Workers: o.workers, Keys: o.keys, LocalTTL: o.localTTL.Seconds() * 1000, Trace: o.trace}
+	for _, c := range run {
+		v := c.variant
+		if c.cannot != "" {
+			r.Runs = append(r.Runs, newRow(v, rd, c.cannot))
+			continue
+		}
 		if v.acked {
 			if err := age(ctx, rd.Client); err != nil {
 				return nil, err
@@ -53,19 +58,29 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 				Duration: o.duration, LocalTTL: o.localTTL, Chaos: o.chaos,
 				Reads: o.reads, Writes: o.writes, ValueSize: o.valueSize, Seed: o.seed, Trace: o.trace, LieEvery: o.lieEvery,
 			},
-			Redis: rd.Redis,
+			Redis: rd.Redis, Faults: o.faults, VersionOf: versionOf,
 			Began: func() (ended func()) { return progress(o, v, stderr) },
 		}.Do(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", v, err)
 		}
-		row, err := sum(v, outcome.Results)
-		if err != nil {
+		row := newRow(v, rd, "")
+		if err := row.sum(outcome); err != nil {
 			return nil, fmt.Errorf("%v: %w", v, err)
 		}
 		r.Runs = append(r.Runs, row)
 	}
 	return r, nil
+}
+
+// names returns those of the variants that can be run.
+func names(all []choice) (run []string) {
+	for _, c := range all {
+		if c.cannot == "" {
+			run = append(run, c.String())
+		}
+	}
+	return run
 }
 
 // age waits until the server has run for longer than any lease: acknowledged writes

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // Chaos is on for all of a run but its beginning and its end.
@@ -23,6 +21,7 @@ const (
 type fault struct {
 	kind   string
 	worker int // -1: the server
+	server int // whose link to the worker it is, of several; -1: all of them
 	at     time.Duration
 	length time.Duration
 	amount int // of kinds that have one: ms, or KB/s
@@ -43,15 +42,20 @@ const (
 )
 
 // schedule draws the faults of a run of this length: the same for the same
-// seed. freezeServer says that the server is the program's own. A link has one fault
-// at a time.
-func schedule(seed uint64, workers int, length time.Duration, freezeServer bool) (faults []fault) {
+// seed. freezeServer says that the server is the program's own. Of each worker's links
+// some have a fault at a time: all of them, or that to one of several servers.
+func schedule(seed uint64, workers, servers int, length time.Duration, freezeServer bool) (faults []fault) {
 	r := rand.New(rand.NewPCG(seed, 0xc4a05))
+	of := rand.New(rand.NewPCG(seed, 0x5e7e7)) // one server's schedule is that of before there were several
 	busy := make([]time.Duration, workers)
 	kinds := []string{cutLink, stallLink, stallUp, stallDown, delayLink, delayUp, delayDown, throttle, killClients, freeze, freeze}
 	between := func(from, to time.Duration) time.Duration { return from + time.Duration(r.Int64N(int64(to-from))) }
 	for at := chaosBegins; ; at += between(20*time.Millisecond, 600*time.Millisecond) {
 		f := fault{kind: kinds[r.IntN(len(kinds))], worker: r.IntN(workers), at: at, length: between(50*time.Millisecond, 2500*time.Millisecond)}
+		f.server = -1
+		if one := of.IntN(2 * servers); servers > 1 && one < servers {
+			f.server = one
+		}
 		f.amount = 20 + r.IntN(600)
 		if f.kind == throttle {
 			f.amount = 1 + r.IntN(30)
@@ -72,12 +76,12 @@ func schedule(seed uint64, workers int, length time.Duration, freezeServer bool)
 	}
 }
 
-// links are those of the workers, one for each.
+// links are those of one worker, one to each server.
 type links []*link
 
-func startLinks(n int, upstream string) (ls links, err error) {
-	for range n {
-		l, err := newLink(upstream)
+func startLinks(upstream []string) (ls links, err error) {
+	for _, addr := range upstream {
+		l, err := newLink(addr)
 		if err != nil {
 			ls.stop()
 			return nil, err
@@ -93,38 +97,59 @@ func (ls links) stop() {
 	}
 }
 
+// addrs returns where each server is reached by them.
+func (ls links) addrs() map[string]string {
+	m := make(map[string]string)
+	for _, l := range ls {
+		m[l.upstream] = l.addr()
+	}
+	return m
+}
+
+// change has f change those that f concerns.
+func (ls links) change(f fault, change func(*link)) {
+	for i, l := range ls {
+		if f.server < 0 || f.server == i {
+			l.change(func() { change(l) })
+		}
+	}
+}
+
+// hurt is what the faults hurt.
+type hurt struct {
+	links       []links // of each worker
+	workers     []*process
+	server      int    // the process id of the one server; 0: it may not be stopped
+	killClients func() // closes all connections of all servers
+}
+
 // chaos lets the faults happen, each at its time, and returns when the last one
 // is over or ctx ends: then everything works again.
-func chaos(ctx context.Context, faults []fault, ls links, all []*process, serverPid int, admin rueidis.Client) {
+func chaos(ctx context.Context, faults []fault, h hurt) {
 	began := time.Now()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	after := func(d time.Duration) bool {
-		select {
-		case <-time.After(time.Until(began.Add(d))):
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
 	for _, f := range faults {
-		if !after(f.at) {
+		if wait(ctx, time.Until(began.Add(f.at))) != nil {
 			return
 		}
-		undo := begin(f, ls, all, serverPid, admin)
+		if f.kind == killClients {
+			wg.Go(h.killClients) // a server that is stopped is waited for
+			continue
+		}
+		undo := h.begin(f)
 		wg.Go(func() {
-			after(f.at + f.length)
+			wait(ctx, time.Until(began.Add(f.at+f.length)))
 			undo()
 		})
 	}
 }
 
 // begin lets f happen and returns what ends it.
-func begin(f fault, ls links, all []*process, serverPid int, admin rueidis.Client) (undo func()) {
+func (h hurt) begin(f fault) (undo func()) {
 	flows := func(hurt flow, ways ...int) func() {
-		l := ls[f.worker]
 		set := func(to flow) {
-			l.change(func() {
+			h.links[f.worker].change(f, func(l *link) {
 				for _, way := range ways {
 					l.flows[way] = to
 				}
@@ -136,9 +161,9 @@ func begin(f fault, ls links, all []*process, serverPid int, admin rueidis.Clien
 	stalled, delayed := flow{stalled: true}, flow{delay: time.Duration(f.amount) * time.Millisecond}
 	switch f.kind {
 	case cutLink:
-		l := ls[f.worker]
-		l.change(func() { l.cut = true })
-		return func() { l.change(func() { l.cut = false }) }
+		cut := func(is bool) { h.links[f.worker].change(f, func(l *link) { l.cut = is }) }
+		cut(true)
+		return func() { cut(false) }
 	case stallLink:
 		return flows(stalled, up, down)
 	case stallUp:
@@ -153,16 +178,10 @@ func begin(f fault, ls links, all []*process, serverPid int, admin rueidis.Clien
 		return flows(delayed, down)
 	case throttle:
 		return flows(flow{rate: f.amount << 10}, down)
-	case killClients:
-		ctx, cancel := context.WithTimeout(context.Background(), f.length)
-		defer cancel()
-		for _, kind := range []string{"normal", "pubsub"} {
-			admin.Do(ctx, admin.B().Arbitrary("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes").Build())
-		}
 	case freeze:
-		pid := serverPid
+		pid := h.server
 		if f.worker >= 0 {
-			pid = all[f.worker].cmd.Process.Pid
+			pid = h.workers[f.worker].cmd.Process.Pid
 		}
 		syscall.Kill(pid, syscall.SIGSTOP)
 		return func() { syscall.Kill(pid, syscall.SIGCONT) }

@@ -6,7 +6,8 @@
 // (examples/workers) and the benchmark of coherence are made of it.
 //
 // The program that calls Run is started again for each worker, and calls Work
-// where IsWorker says so. Parent and worker speak by the worker's standard input
+// where IsWorker says so; one whose workers do something else calls Serve and
+// gives Run an After. Parent and worker speak by the worker's standard input
 // and output, a line each: the config goes in, "ready" comes out; "go" goes in,
 // the result comes out; "versions" goes in, and what the worker reads of each
 // key comes out. When its input ends, so does a worker.
@@ -14,9 +15,13 @@ package fleet
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // A Config is what one worker is told.
@@ -26,6 +31,9 @@ type Config struct {
 	Variant               string // what is run; the program's own matter
 	Addr                  []string
 	Single                bool
+	MasterSet             string            // Addr are sentinels, who know it by this name; "": they are none
+	Links                 map[string]string // where each server is reached; nil: where it says
+	Refereed              bool              // Redis may lose writes: see judge.Table.Looks
 	Duration, LocalTTL    time.Duration
 	MaxStaleness, Timeout time.Duration // 0: none, the cache's own
 	Chaos                 bool
@@ -34,7 +42,8 @@ type Config struct {
 	ValueSize             int
 	Seed                  uint64
 	Trace                 string
-	LieEvery              int // tests only: an old value is reported every so many reads
+	LieEvery              int             // tests only: an old value is reported every so many reads
+	Own                   json.RawMessage // what else the program tells its workers
 }
 
 // A Cache is what a worker takes part with. A goroutine reads while another
@@ -75,9 +84,30 @@ type Result struct {
 	Measured                     json.RawMessage // what its Meter's End returned
 }
 
+// ClientOption returns what a rueidis client needs.
+func (c Config) ClientOption() rueidis.ClientOption {
+	o := rueidis.ClientOption{InitAddress: c.Addr, ForceSingleClient: c.Single, DisableCache: c.Single}
+	o.Sentinel.MasterSet = c.MasterSet
+	if c.Links != nil {
+		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			link, ok := c.Links[addr]
+			if !ok {
+				return nil, fmt.Errorf("no link leads to %s", addr)
+			}
+			return d.DialContext(ctx, "tcp", link)
+		}
+	}
+	return o
+}
+
 // firstVersion is what every key has at the beginning.
 const firstVersion = 1
 
 // keyName is the name of a key in one of its generations: one whose write had an
 // unknown outcome is given up for a fresh one.
 func keyName(key int, generation uint64) string { return fmt.Sprintf("%d.%d", key, generation) }
+
+// redisKey is where a cache of the name keeps it.
+func redisKey(name string, key int, generation uint64) string {
+	return name + ":" + keyName(key, generation)
+}

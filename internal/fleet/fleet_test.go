@@ -67,7 +67,7 @@ func TestOwnedKeysAreShared(t *testing.T) {
 
 func TestScheduleIsTheSamePerSeedAndEndsInTime(t *testing.T) {
 	const length = 60 * time.Second
-	a, b, other := schedule(7, 4, length, true), schedule(7, 4, length, true), schedule(8, 4, length, true)
+	a, b, other := schedule(7, 4, 1, length, true), schedule(7, 4, 1, length, true), schedule(8, 4, 1, length, true)
 	if !slices.Equal(a, b) || slices.Equal(a, other) || len(a) < 50 {
 		t.Errorf("%d faults; the same seed gives the same: %t, another one too: %t", len(a), slices.Equal(a, b), slices.Equal(a, other))
 	}
@@ -86,7 +86,7 @@ func TestScheduleIsTheSamePerSeedAndEndsInTime(t *testing.T) {
 			t.Errorf("no %s in a minute", k)
 		}
 	}
-	for _, f := range schedule(7, 4, length, false) {
+	for _, f := range schedule(7, 4, 1, length, false) {
 		if f.worker < 0 {
 			t.Errorf("%+v stops a server that is not the demo's", f)
 		}

@@ -5,20 +5,32 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/flipcache/flipcache/internal/judge"
+	"github.com/flipcache/flipcache/internal/redisserver"
 )
 
 // A Redis is where the workers find theirs.
 type Redis struct {
 	Client rueidis.ClientOption
-	Pid    int // 0: not ours to stop
+	Pid    int // of the one server; 0: not ours to stop
+	// Cluster and Sentinel are where it is several servers: ours to stop.
+	Cluster  *redisserver.Cluster
+	Sentinel *redisserver.Sentinel
 }
+
+// Kinds of faults.
+const (
+	Links   = "links"   // what happens to workers and their links
+	Servers = "servers" // what happens to servers, where there are several
+)
 
 // A Run is one variant's: the workers that are started for it and that end with
 // it.
@@ -26,6 +38,13 @@ type Run struct {
 	// Config is that of all workers: Run sets Worker, Addr, Single and Name.
 	Config
 	Redis Redis
+	// Faults is which kind of faults Chaos lets happen; "": all.
+	Faults string
+	// VersionOf reads the version from what Redis holds under a key: required where
+	// Redis is several servers.
+	VersionOf func([]byte) (uint64, error)
+	// After is called when the workers have worked; then nothing is compared.
+	After func(context.Context, Crew) error
 	// Compare has each worker's entries compared with Redis in the end.
 	Compare bool
 	// Began is called when the workers have begun, and what it returns as soon
@@ -41,6 +60,13 @@ type Outcome struct {
 	Left int
 	// Unreadable is how many of their keys could not be read then.
 	Unreadable int
+	// Promotions are when servers became masters, on the clock of package judge,
+	// Lost is how many writes that they had acknowledged the failovers lost, as far
+	// as can be seen; Kills and Moves are how many servers were killed and slots
+	// moved.
+	Promotions   []time.Duration
+	Lost         uint64
+	Kills, Moves int
 }
 
 const (
@@ -68,21 +94,31 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 		return o, err
 	}
 	r.Name = fmt.Sprintf("fleet-%d-%v", time.Now().UnixNano(), r.Variant)
-	r.Addr, r.Single = r.Redis.Client.InitAddress, r.Redis.Client.ForceSingleClient
-	var ls links
-	if r.Chaos {
-		if ls, err = startLinks(r.Workers, r.Addr[0]); err != nil {
-			return o, err
+	r.Addr, r.Single, r.MasterSet = r.Redis.Client.InitAddress, r.Redis.Client.ForceSingleClient, r.Redis.Client.Sentinel.MasterSet
+	servers := r.Redis.several()
+	r.Refereed = servers != nil
+	var ls []links
+	defer func() {
+		for _, l := range ls {
+			l.stop()
 		}
-		defer ls.stop()
-	}
+	}()
 	var all []*process
 	defer func() { stopAll(all) }()
 	for i := range r.Workers {
 		c := r.Config
 		c.Worker, c.Tolerant = i, r.Tolerant || r.Chaos
 		if r.Chaos {
-			c.Addr, c.Single, c.Timeout = []string{ls[i].addr()}, true, faultTimeout
+			l, err := startLinks(r.upstream(servers))
+			if err != nil {
+				return o, err
+			}
+			ls = append(ls, l)
+			if c.Timeout = faultTimeout; servers == nil {
+				c.Addr, c.Single = []string{l[0].addr()}, true
+			} else {
+				c.Links = l.addrs()
+			}
 		}
 		if all, err = startOne(all, table, c); err != nil {
 			return o, err
@@ -94,7 +130,13 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 	if err := wait(ctx, settle); err != nil {
 		return o, err
 	}
-	if o.Results, err = r.work(ctx, all, ls); err != nil || !r.Compare {
+	if err := r.work(ctx, &o, servers, all, ls, table); err != nil {
+		return o, err
+	}
+	if r.After != nil {
+		return o, r.After(ctx, Crew{all})
+	}
+	if !r.Compare {
 		return o, err
 	}
 	if err := wait(ctx, quiet); err != nil {
@@ -103,31 +145,123 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 	return o, r.compare(ctx, &o, all, table)
 }
 
-// work has the workers work, under the chaos that was asked for, and returns
-// their results when it is over.
-func (r Run) work(ctx context.Context, all []*process, ls links) ([]Result, error) {
+// upstream returns the addresses to which a worker has links.
+func (r Run) upstream(servers several) (addrs []string) {
+	if servers == nil {
+		return r.Addr[:1]
+	}
+	for _, s := range servers.all() {
+		addrs = append(addrs, s.Addr)
+	}
+	return addrs
+}
+
+// work has the workers work, under the chaos that was asked for, and adds to o what
+// came of it when it is over.
+func (r Run) work(ctx context.Context, o *Outcome, servers several, all []*process, ls []links, table *os.File) (err error) {
 	if r.Began != nil {
 		defer r.Began()()
 	}
-	if r.Chaos {
-		admin, err := rueidis.NewClient(r.Redis.Client)
+	if servers != nil {
+		end, err := r.referee(ctx, o, servers, table)
 		if err != nil {
+			return err
+		}
+		defer end()
+	}
+	if r.Chaos {
+		end, err := r.letLoose(ctx, o, servers, all, ls)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(end(), err) }() // before the workers are ended: one may be stopped
+		o.Results, err = ask[Result](ctx, all, GoLine)
+		return err
+	}
+	o.Results, err = ask[Result](ctx, all, GoLine)
+	return err
+}
+
+// referee has the judge's table agree with what several servers hold, until end is
+// called.
+func (r Run) referee(ctx context.Context, o *Outcome, servers several, table *os.File) (end func(), err error) {
+	ref := &referee{servers: servers, keys: r.Keys, name: r.Name, versionOf: r.VersionOf}
+	if ref.table, err = judge.Open(table, r.Keys); err != nil {
+		return nil, err
+	}
+	if r.Redis.Cluster != nil {
+		if ref.client, err = rueidis.NewClient(r.Redis.Client); err != nil {
+			ref.table.Close()
 			return nil, err
 		}
-		defer admin.Close()
-		chaotic, calm := context.WithCancel(ctx)
-		faults := schedule(r.Seed, r.Workers, r.Duration, r.Redis.Pid != 0)
-		over := make(chan struct{})
-		defer func() {
-			calm()
-			<-over // before the workers are ended: one may be stopped
-		}()
-		go func() {
-			defer close(over)
-			chaos(chaotic, faults, ls, all, r.Redis.Pid, admin)
-		}()
 	}
-	return ask[Result](ctx, all, goLine)
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		ref.run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-over
+		if ref.client != nil {
+			ref.client.Close()
+		}
+		ref.table.Close()
+		o.Promotions, o.Lost = ref.promotions, ref.lost
+	}, nil
+}
+
+// letLoose lets the chaos begin. It is over, and all is well again, when end returns.
+func (r Run) letLoose(ctx context.Context, o *Outcome, servers several, all []*process, ls []links) (end func() error, err error) {
+	admin, err := rueidis.NewClient(r.Redis.Client)
+	if err != nil {
+		return nil, err
+	}
+	ctx, calm := context.WithCancel(ctx)
+	h := hurt{links: ls, workers: all, server: r.Redis.Pid, killClients: func() { killAll(servers, admin) }}
+	var wg sync.WaitGroup
+	var failed error
+	if r.Faults != Servers {
+		wg.Go(func() { chaos(ctx, schedule(r.Seed, r.Workers, len(ls[0]), r.Duration, r.Redis.Pid != 0), h) })
+	}
+	if servers != nil && r.Faults != Links {
+		op := &operator{servers: servers, cluster: r.Redis.Cluster, slots: slotsOf(r.Name, r.Keys)}
+		wg.Go(func() {
+			failed = op.run(ctx, eventsOf(r.Seed, r.Duration, r.Redis.Cluster != nil), r.Duration-chaosPauses)
+			o.Kills, o.Moves = op.kills, op.moves
+		})
+	}
+	return func() error {
+		calm()
+		wg.Wait()
+		admin.Close()
+		return failed
+	}, nil
+}
+
+// killAll has the servers close all connections.
+func killAll(servers several, admin rueidis.Client) {
+	kinds := []string{"normal", "pubsub"}
+	if servers == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for _, kind := range kinds {
+			admin.Do(ctx, admin.B().Arbitrary("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes").Build())
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for _, s := range servers.data() {
+		wg.Go(func() {
+			for _, kind := range kinds {
+				if s.Running() {
+					s.Do("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes") // who is stopped does it later
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // compare asks the workers for what they read of each key, and then a fresh one,

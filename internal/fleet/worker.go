@@ -3,16 +3,13 @@
 package fleet
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/flipcache/flipcache/hybrid"
@@ -30,108 +27,68 @@ const tableFD = 3
 
 // What a worker is told, after its config.
 const (
-	goLine       = "go"
+	GoLine       = "go"
 	versionsLine = "versions"
 )
 
 // Work is what a worker does until its input ends. It returns the exit code.
 func Work(open Opener, in io.Reader, out, errOut io.Writer) int {
-	signal.Ignore(os.Interrupt, syscall.SIGTERM) // the parent says when to end
-	lines := bufio.NewReader(in)
-	first, err := lines.ReadBytes('\n')
-	if err != nil {
-		return 1
-	}
-	var c Config
-	if err := json.Unmarshal(first, &c); err != nil {
-		fmt.Fprintln(errOut, "config:", err)
-		return 1
-	}
-	if err := work(open, c, lines, out); err != nil {
-		fmt.Fprintln(errOut, err)
-		return 1
-	}
-	return 0
+	return Serve(func(ctx context.Context, c Config) (Job, error) { return newWorker(ctx, open, c) }, in, out, errOut)
 }
 
 type worker struct {
 	Config
-	table *judge.Table
-	cache Cache
-	meter Meter
-	names []string // of keys, in the generation of nameOf
-	gen   []uint64
-	res   Result
+	table         *judge.Table
+	cache         Cache
+	meter         Meter
+	names         []string // of keys, in the generation of nameOf
+	gen           []uint64
+	res           Result
+	reads, writes workload
+
+	// Of the one who reads.
+	began    time.Duration
+	unjudged []read
 }
 
-var errOrphaned = errors.New("the parent is gone")
-
-func work(open Opener, c Config, in *bufio.Reader, out io.Writer) error {
+// newWorker has a worker take part, and write the first version of its keys.
+func newWorker(ctx context.Context, open Opener, c Config) (_ Job, err error) {
+	w := &worker{Config: c, names: make([]string, c.Keys), gen: make([]uint64, c.Keys)}
 	f := os.NewFile(tableFD, "table")
-	table, err := judge.Open(f, c.Keys)
-	if err != nil {
-		return err
+	if w.table, err = judge.Open(f, c.Keys); err != nil {
+		return nil, err
 	}
-	defer table.Close()
 	f.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	cache, meter, err := open(ctx, c)
-	if err != nil {
-		return err
+	if w.cache, w.meter, err = open(ctx, c); err != nil {
+		return nil, errors.Join(err, w.table.Close())
 	}
-	defer cache.Close()
-	w := &worker{Config: c, table: table, cache: cache, meter: meter, names: make([]string, c.Keys), gen: make([]uint64, c.Keys)}
 	for k := range w.names {
 		w.names[k] = keyName(k, 0)
 	}
-	reads, writes, err := w.workloads()
+	if w.reads, w.writes, err = w.workloads(); err == nil {
+		err = w.writeFirst(ctx)
+	}
 	if err != nil {
-		return err
+		w.Close()
+		return nil, err
 	}
-	if err := w.writeFirst(ctx); err != nil {
-		return err
+	return w, nil
+}
+
+func (w *worker) Close() {
+	w.cache.Close()
+	w.table.Close()
+}
+
+// Answer works, or tells the versions that it reads.
+func (w *worker) Answer(ctx context.Context, line string) (any, error) {
+	switch line {
+	case GoLine:
+		return w.run(ctx, w.reads, w.writes)
+	case versionsLine:
+		return w.versions(ctx), nil
 	}
-	if err := say(out, "ready"); err != nil {
-		return err
-	}
-	told := make(chan string)
-	go func() { // the parent's end is ours
-		defer cancel()
-		defer close(told)
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				return
-			}
-			told <- line
-		}
-	}()
-	for line := range told {
-		var answer any
-		switch line {
-		case goLine + "\n":
-			answer, err = w.run(ctx, reads, writes)
-		case versionsLine + "\n":
-			answer = w.versions(ctx)
-		default:
-			err = fmt.Errorf("told %q", line)
-		}
-		if ctx.Err() != nil {
-			return errOrphaned
-		}
-		if err != nil {
-			return err
-		}
-		b, err := json.Marshal(answer)
-		if err != nil {
-			return err
-		}
-		if err := say(out, string(b)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return nil, fmt.Errorf("told %q", line)
 }
 
 // workloads returns whose turn it is to be read and to be written.
@@ -167,6 +124,9 @@ func (w *worker) run(ctx context.Context, reads, writes workload) (Result, error
 		return w.res, err
 	}
 	w.res.Elapsed = time.Since(began)
+	if err := w.awaitReferee(ctx); err != nil {
+		return w.res, err
+	}
 	w.res.Measured, err = json.Marshal(w.meter.End())
 	return w.res, err
 }
@@ -242,7 +202,7 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 
 // read reads keys and judges every read.
 func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) error {
-	mended := judge.Now() + (w.Duration - chaosPauses + mendTime)
+	w.began = judge.Now()
 	for p := newPace(w.Reads); p.wait(stop); {
 		key := keys.next()
 		mark := w.table.Before(key)
@@ -266,15 +226,74 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 			version = mark.Version - 1
 			w.res.Lies++
 		}
-		if verdict := w.table.Judge(key, mark, began, version); verdict.Stale {
-			w.res.Stale++
-			w.meter.Stale(verdict.Age)
-			if w.Chaos && began > mended {
-				w.res.NotMended = max(w.res.NotMended, verdict.Age)
-			}
-			if verdict.AtLeast {
-				w.res.AgeLowerBounds++
-			}
+		r := read{key, mark, began, version, 0}
+		switch {
+		case version >= mark.Version: // there was none newer
+		case !w.Refereed:
+			w.judge(r)
+		default:
+			r.looks = w.table.Looks()
+			w.unjudged = append(w.unjudged, r)
+		}
+		if w.Refereed {
+			w.judgeThoseSeen()
+		}
+	}
+	return nil
+}
+
+// A read is what it is judged by.
+type read struct {
+	key     int
+	mark    judge.Mark
+	began   time.Duration
+	version uint64
+	looks   uint64 // of the referee, that had begun when it was over
+}
+
+func (w *worker) judge(r read) {
+	verdict := w.table.Judge(r.key, r.mark, r.began, r.version)
+	if !verdict.Stale {
+		return
+	}
+	w.res.Stale++
+	w.meter.Stale(verdict.Age)
+	if mended := w.began + w.Duration - chaosPauses + mendTime; w.Chaos && r.began > mended {
+		w.res.NotMended = max(w.res.NotMended, verdict.Age)
+	}
+	if verdict.AtLeast {
+		w.res.AgeLowerBounds++
+	}
+}
+
+// judgeThoseSeen judges the reads since which the referee has looked.
+func (w *worker) judgeThoseSeen() {
+	if len(w.unjudged) == 0 {
+		return
+	}
+	looked := w.table.Looked()
+	n := 0
+	for n < len(w.unjudged) && w.unjudged[n].looks < looked {
+		w.judge(w.unjudged[n])
+		n++
+	}
+	if w.unjudged = w.unjudged[n:]; len(w.unjudged) == 0 {
+		w.unjudged = nil
+	}
+}
+
+// refereeLimit is how long a referee may not know what Redis holds, when the chaos is
+// over.
+const refereeLimit = time.Minute
+
+// awaitReferee judges all that is left.
+func (w *worker) awaitReferee(ctx context.Context) error {
+	for end := time.Now().Add(refereeLimit); len(w.unjudged) > 0; w.judgeThoseSeen() {
+		if time.Now().After(end) {
+			return fmt.Errorf("%d reads could not be judged: for %v the servers did not agree who is master", len(w.unjudged), refereeLimit)
+		}
+		if wait(ctx, 10*time.Millisecond) != nil {
+			return nil
 		}
 	}
 	return nil

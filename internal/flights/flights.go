@@ -11,8 +11,9 @@
 //
 //	Hit         d = the lease's end; e = the entry; c = the clock; serve iff e is
 //	            there, c < d and c < e's deadline. In this order
-//	Fill, Load  an attached one is open, and the lease is good: join it. One is waiting: join
-//	            that. One is under way that may not be joined: detach it, and wait
+//	Fill, Load  an attached one is open, and the lease is good, and an entry of when the
+//	            fill was sent would not have ended: join it. One is waiting: join that.
+//	            One is under way that may not be joined: detach it, and wait
 //	            as the next, sent by the table when that one ends. Else open one.
 //	            It is attached iff, when it is sent, the table is live, no clear is
 //	            under way and no write of the key is open
@@ -84,6 +85,7 @@ type Flight[K comparable, V any] struct {
 	overtaken bool // something has happened to the key since. Guarded likewise.
 	shared    bool // see Share. Guarded likewise.
 	load      bool
+	until     int64 // from then on an entry of when it was sent would have ended. Guarded likewise.
 
 	reply Reply[V] // written before done is closed, never after
 }
@@ -195,6 +197,8 @@ type Table[K comparable, V any] struct {
 	clock *clock.Coarse
 	lease *atomic.Int64 // until when entries may be served; clock.Never: no lease
 
+	life int64 // of an entry, at most, from when its fill was sent; clock.Never: no end
+
 	asideFor int64                       // how long what is set aside at a cut is good; 0: nothing is
 	asideMu  sync.RWMutex                // a cut against the beginnings of writes and clears; taken before any shard's
 	aside    atomic.Pointer[aside[K, V]] // nil: nothing
@@ -215,7 +219,7 @@ type aside[K comparable, V any] struct {
 // kept, but reads of one key still share their flights. lease may be nil:
 // entries are then good to their own deadlines.
 func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse, lease *atomic.Int64) *Table[K, V] {
-	tb := &Table[K, V]{tier: t, clock: c, lease: lease, seed: maphash.MakeSeed()}
+	tb := &Table[K, V]{tier: t, clock: c, lease: lease, life: clock.Never, seed: maphash.MakeSeed()}
 	if lease == nil {
 		tb.lease = new(atomic.Int64)
 		tb.lease.Store(clock.Never)
@@ -277,6 +281,10 @@ func (t *Table[K, V]) leased() bool {
 	until := t.Until()
 	return until == clock.Never || t.clock.Exact() < until
 }
+
+// SetLife tells how long an entry may live at most, from when its fill was sent. Call
+// it before anything else.
+func (t *Table[K, V]) SetLife(ns int64) { t.life = ns }
 
 // SetAside has the table keep what the tier holds at a cut for so long, until the
 // resume. Call it before anything else.
@@ -371,6 +379,9 @@ func (t *Table[K, V]) begin(key K, what request, send func(*Flight[K, V]) Reply[
 	}
 	ks := s.state(key)
 	l := ks.lane(load)
+	if l.sent != nil && !load && l.sent.until != clock.Never && t.clock.Exact() >= l.sent.until {
+		l.sent.attached = false // what it brings may be older than an entry could be
+	}
 	// Model: pubsub, readers join a detached fill
 	// Model: lease, ack: an attached fill is joined without the lease
 	switch {
@@ -410,6 +421,11 @@ func (t *Table[K, V]) sent(s *shard[K, V], ks *keyState[K, V], f *Flight[K, V]) 
 	// Model: pubsub, cut: flights begun meanwhile are as good as others
 	// Model: pubsub, clear: own, fills meanwhile are as good as others
 	f.attached = s.live && s.clearing == 0 && len(ks.writes) == 0
+	if f.until = clock.Never; t.life != clock.Never && !f.load {
+		if now := t.clock.Exact(); t.life < clock.Never-now {
+			f.until = now + t.life
+		}
+	}
 	if !f.load { // a loader is the user's code: Close does not wait for it
 		t.wg.Add(1)
 	}

@@ -161,3 +161,27 @@ func TestNothingThatWasHeardToChangeIsSetAside(t *testing.T) {
 		}
 	}
 }
+
+// A fill that takes longer than an entry may live brings what may be older than an
+// entry could be: who comes later does not join it.
+func TestJoinIsNoOlderThanAnEntryMayBe(t *testing.T) {
+	b := newBench(t)
+	b.SetLife(100)
+	again := func(*Flight[string, int]) Reply[int] { return value(2) }
+	b.now = 10
+	old := b.open()
+	b.now = 109
+	if f, _ := b.BeginFill(k, false, again); f != old {
+		t.Fatal("a reader within an entry's life did not join")
+	}
+	b.now = 110
+	f, opened := b.BeginFill(k, false, again)
+	b.End(old, Reply[int]{Value: 1, Keep: true, Deadline: 110})
+	if opened || f == old {
+		t.Fatalf("opened %t, joined the old fill %t: want to wait as the next", opened, f == old)
+	}
+	if r := f.Wait(t.Context()); r.Value != 2 {
+		t.Errorf("got %d, want 2", r.Value)
+	}
+	b.wantLocal(2)
+}

@@ -8,6 +8,10 @@
 // A read is stale if it returned version v although the write of a later version
 // had completed before the read began. Its age is how long before that the first
 // such write had completed.
+//
+// Where Redis fails over it may lose writes that it had acknowledged. Who knows what
+// Redis holds (a referee) tells the table of those: they are no later version to
+// anybody. Reads are then judged when the referee has looked: see Referee.
 package judge
 
 import (
@@ -21,7 +25,7 @@ import (
 )
 
 // ring is how many completed writes of a key are remembered with their time.
-const ring = 64
+const ring = 256
 
 // A slot is one key's. It lies in shared memory: all fields are atomics, and
 // there are no pointers.
@@ -37,15 +41,26 @@ type slot struct {
 
 const versionBits = 40
 
+// lost is the version of an entry of the ring whose write Redis has lost. It is older
+// than any that may be lost, so it counts as none: the first version is not lost.
+const lost = 1
+
+// head is what all keys have in common.
+type head struct {
+	looks, looked atomic.Uint64 // of the referee: begun, and the newest that is over
+	_             [6]uint64
+}
+
 // Table is one process's view of the shared table. Safe for concurrent use; each
 // key has one process, and there one goroutine, that writes it.
 type Table struct {
 	memory []byte
+	head   *head
 	slots  []slot
 }
 
 // Size returns the length of the file for n keys.
-func Size(n int) int64 { return int64(n) * int64(unsafe.Sizeof(slot{})) }
+func Size(n int) int64 { return int64(unsafe.Sizeof(head{})) + int64(n)*int64(unsafe.Sizeof(slot{})) }
 
 // Open maps f, which has the Size for n keys, is zero at first, and may be
 // closed afterwards.
@@ -57,7 +72,11 @@ func Open(f *os.File, n int) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("judge: map the shared table: %w", err)
 	}
-	return &Table{memory: m, slots: unsafe.Slice((*slot)(unsafe.Pointer(&m[0])), n)}, nil
+	return &Table{
+		memory: m,
+		head:   (*head)(unsafe.Pointer(&m[0])),
+		slots:  unsafe.Slice((*slot)(unsafe.Pointer(&m[unsafe.Sizeof(head{})])), n),
+	}, nil
 }
 
 // Close unmaps the table. Nobody may use it then.
@@ -66,7 +85,7 @@ func (t *Table) Close() error {
 		return errors.New("judge: closed twice")
 	}
 	m := t.memory
-	t.memory, t.slots = nil, nil
+	t.memory, t.head, t.slots = nil, nil, nil
 	return syscall.Munmap(m)
 }
 
@@ -128,6 +147,9 @@ func (t *Table) Judge(key int, mark Mark, began time.Duration, version uint64) V
 			continue
 		}
 		verdict.AtLeast = true // overwritten meanwhile
+	}
+	if !verdict.AtLeast { // Redis has lost all that were later
+		return Verdict{}
 	}
 	return verdict
 }

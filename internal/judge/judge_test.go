@@ -74,13 +74,14 @@ func TestVersionsThatNeverCompletedCountForNothing(t *testing.T) {
 
 func TestAgeBeyondTheRingIsALowerBound(t *testing.T) {
 	w, r := shared(t, 1)
-	for v := uint64(1); v <= 100; v++ {
+	const n = ring + 36
+	for v := uint64(1); v <= n; v++ {
 		w.Completed(0, 0, v, time.Duration(v*10))
 	}
-	if got, want := r.Judge(0, r.Before(0), 2000, 3), (Verdict{Stale: true, Age: 2000 - (100-ring+1)*10, AtLeast: true}); got != want {
+	if got, want := r.Judge(0, r.Before(0), 5000, 3), (Verdict{Stale: true, Age: 5000 - (n-ring+1)*10, AtLeast: true}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got, want := r.Judge(0, r.Before(0), 2000, 100-ring), (Verdict{Stale: true, Age: 2000 - (100-ring+1)*10}); got != want {
+	if got, want := r.Judge(0, r.Before(0), 5000, n-ring), (Verdict{Stale: true, Age: 5000 - (n-ring+1)*10}); got != want {
 		t.Errorf("just inside: got %+v, want %+v", got, want)
 	}
 }

@@ -55,8 +55,9 @@ func (s *Server) closeAdmin() {
 // Kill ends the server at once, as a crash does, by its process id. Close may
 // follow.
 func (s *Server) Kill() {
-	s.cmd.Process.Kill()
-	<-s.exited
+	p := s.newest()
+	p.cmd.Process.Kill()
+	<-p.exited
 	s.closeAdmin()
 }
 

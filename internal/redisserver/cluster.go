@@ -196,9 +196,7 @@ func (c *Cluster) agree(fits func(lines []string) bool, what string) error {
 
 func (c *Cluster) running() (all []*Server) {
 	for _, s := range c.Nodes {
-		select {
-		case <-s.exited:
-		default:
+		if s.Running() {
 			all = append(all, s)
 		}
 	}

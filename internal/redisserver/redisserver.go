@@ -44,15 +44,25 @@ type Server struct {
 	Kind string
 
 	port     int
-	cmd      *exec.Cmd
 	dir      string
-	log      *bytes.Buffer
-	exited   chan struct{}
+	bin      string
+	args     []string
 	embedded *miniredis.Miniredis
-	stop     chan struct{}
-	wg       sync.WaitGroup
-	once     sync.Once
-	admin    admin
+
+	mu      sync.Mutex // guards process
+	process *process   // the newest; nil for an embedded one
+
+	stop  chan struct{}
+	wg    sync.WaitGroup
+	once  sync.Once
+	admin admin
+}
+
+// A process is one run of a server.
+type process struct {
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	exited chan struct{}
 }
 
 // Available says whether Start would find a redis-server.
@@ -101,30 +111,63 @@ func start(args []string) (*Server, error) {
 // launch runs a server that listens on port and keeps what it has in dir, which
 // ends with it.
 func launch(bin, dir string, port int, args []string) (*Server, error) {
-	s := &Server{
-		Addr:   net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		port:   port,
-		dir:    dir,
-		log:    new(bytes.Buffer),
-		exited: make(chan struct{}),
-	}
-	s.cmd = exec.Command(bin, args...)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	s.cmd.SysProcAttr = ofItsOwn()
-	if err := s.cmd.Start(); err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("redisserver: start %s: %w", bin, err)
-	}
-	go func() {
-		s.cmd.Wait()
-		close(s.exited)
-	}()
-	if err := s.waitReady(10 * time.Second); err != nil {
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), port: port, dir: dir, bin: bin, args: args}
+	if err := s.run(args); err != nil {
 		s.Close()
 		return nil, err
 	}
 	s.Kind = version(bin)
 	return s, nil
+}
+
+// run starts a process of the server and returns when it answers.
+func (s *Server) run(args []string) error {
+	p := &process{cmd: exec.Command(s.bin, args...), exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.SysProcAttr = ofItsOwn()
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("redisserver: start %s: %w", s.bin, err)
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.exited)
+	}()
+	s.mu.Lock()
+	s.process = p
+	s.mu.Unlock()
+	return s.waitReady(p, 10*time.Second)
+}
+
+// newest returns the newest process of the server; nil for an embedded one.
+func (s *Server) newest() *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process
+}
+
+// Running says whether the server's process is there, stopped or not.
+func (s *Server) Running() bool {
+	p := s.newest()
+	if p == nil {
+		return s.embedded != nil
+	}
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Restart runs a server that was killed again, as a supervisor would: at the same
+// address, with the same arguments and with what it has on disk. args are further
+// ones, which outdo those of before, for this time. It returns when the server
+// answers.
+func (s *Server) Restart(args ...string) error {
+	if s.Running() {
+		return fmt.Errorf("redisserver: %s runs", s.Addr)
+	}
+	return s.run(slices.Concat(s.args, args))
 }
 
 // StartEmbedded runs miniredis in this process, with a ticker that lets its
@@ -176,18 +219,20 @@ func (s *Server) Embedded() *miniredis.Miniredis { return s.embedded }
 
 // Pid returns the server's process id, 0 for an embedded one.
 func (s *Server) Pid() int {
-	if s.cmd == nil {
+	p := s.newest()
+	if p == nil {
 		return 0
 	}
-	return s.cmd.Process.Pid
+	return p.cmd.Process.Pid
 }
 
 // Signal sends sig to the server's process.
 func (s *Server) Signal(sig os.Signal) error {
-	if s.cmd == nil {
+	p := s.newest()
+	if p == nil {
 		return errors.New("redisserver: an embedded server has no process of its own")
 	}
-	return s.cmd.Process.Signal(sig)
+	return p.cmd.Process.Signal(sig)
 }
 
 // Close ends the server, by its process id, and removes its directory. It may
@@ -201,25 +246,27 @@ func (s *Server) Close() error {
 			return
 		}
 		s.closeAdmin()
-		terminate(s.cmd.Process)
-		select {
-		case <-s.exited:
-		case <-time.After(3 * time.Second):
-			s.cmd.Process.Kill()
-			<-s.exited
+		if p := s.newest(); p != nil {
+			terminate(p.cmd.Process)
+			select {
+			case <-p.exited:
+			case <-time.After(3 * time.Second):
+				p.cmd.Process.Kill()
+				<-p.exited
+			}
 		}
 		os.RemoveAll(s.dir)
 	})
 	return nil
 }
 
-func (s *Server) waitReady(limit time.Duration) error {
+func (s *Server) waitReady(p *process, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for {
 		select {
-		case <-s.exited:
-			return fmt.Errorf("redisserver: redis-server ended at once: %s", s.log.Bytes())
+		case <-p.exited:
+			return fmt.Errorf("redisserver: redis-server ended at once: %s", p.log.Bytes())
 		case <-ctx.Done():
 			return fmt.Errorf("redisserver: redis-server at %s does not answer after %v", s.Addr, limit)
 		case <-time.After(5 * time.Millisecond):

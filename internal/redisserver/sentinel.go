@@ -190,6 +190,37 @@ func (s *Sentinel) AwaitMaster(fits func(at string) bool) (found *Server, err er
 	return found, err
 }
 
+// AwaitReady waits until one of the servers is master, as it says itself and all
+// sentinels, and all others follow it. A master that lives on when another took its
+// place follows after 8 s or more.
+func (s *Sentinel) AwaitReady() error {
+	master, err := s.AwaitMaster(func(string) bool { return true })
+	if err != nil {
+		return err
+	}
+	return until(20*time.Second, "all follow the master", func() bool {
+		if now := s.Master(); now != master {
+			master = now
+			return false
+		}
+		for _, one := range s.Servers {
+			m, err := one.Do("INFO", "replication")
+			info, _ := m.ToString()
+			switch {
+			case err != nil:
+				return false
+			case one == master:
+				if !strings.Contains(info, "role:master") {
+					return false
+				}
+			case !strings.Contains(info, "master_link_status:up") || !strings.Contains(info, "master_port:"+strconv.Itoa(master.port)+"\r\n"):
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // Close ends all servers.
 func (s *Sentinel) Close() error {
 	all := slices.Concat(s.Sentinels, s.Servers)

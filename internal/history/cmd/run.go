@@ -1,0 +1,117 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/flipcache/flipcache/internal/fleet"
+	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/judge"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+// quietTime is how long all is quiet before the tiers are compared with Redis.
+const quietTime = 1500 * time.Millisecond
+
+// run has workers run t, and returns what they did.
+func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []history.Op, did operator, err error) {
+	dir, err := os.MkdirTemp("", "flipcache-history-")
+	if err != nil {
+		return nil, did, err
+	}
+	defer os.RemoveAll(dir)
+	const most = 5 // operations that one call is written down as
+	told := own{Name: fmt.Sprintf("history-%d", time.Now().UnixNano()), Dir: dir, Clients: o.clients, Rate: o.rate, Mode: t.variant.String(), Acked: t.acked}
+	told.Capacity = most*int(t.duration.Seconds()+1)*o.clients*o.rate + 10_000
+	config := fleet.Config{
+		Workers: o.workers, Keys: 1, Variant: t.variant.String(), Duration: t.duration,
+		Chaos: t.chaos, Seed: o.seed,
+	}
+	if config.Own, err = json.Marshal(told); err != nil {
+		return nil, did, err
+	}
+	if t.lease {
+		config.MaxStaleness = lease
+	}
+	if t.mode == invalidate.Off && t.as == nil {
+		config.LocalTTL = localTTL
+	}
+	var failed error // of the operator
+	began := func() (ended func()) { return func() {} }
+	if t.cluster && t.chaos {
+		began = func() func() {
+			stop, err := operate(ctx, o, t, redis.Cluster, told)
+			if err != nil {
+				failed = err
+				return func() {}
+			}
+			return func() { did, failed = stop() }
+		}
+	}
+	_, err = fleet.Run{Config: config, Redis: redis, Faults: fleet.Links, Began: began, After: func(ctx context.Context, c fleet.Crew) error {
+		if failed != nil {
+			return failed
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(quietTime):
+		}
+		if _, err := c.Ask(ctx, restLine); err != nil {
+			return err
+		}
+		truth, err := truth(ctx, redis.Client, told.Name, dir)
+		ops = truth
+		return err
+	}}.Do(ctx)
+	if err != nil {
+		return nil, did, err
+	}
+	for i := range o.workers {
+		log, err := history.OpenLog(logPath(dir, i), told.Capacity)
+		if err != nil {
+			return nil, did, err
+		}
+		ops = append(ops, slices.Clone(log.Ops())...)
+		log.Close()
+	}
+	return ops, did, nil
+}
+
+// truth asks Redis itself, past the library, for what the workers read at last.
+func truth(ctx context.Context, client rueidis.ClientOption, name, dir string) (ops []history.Op, err error) {
+	t, err := history.OpenTickets(filepath.Join(dir, "writes"))
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	admin, err := rueidis.NewClient(client)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	for _, key := range restKeys(t.Drawn()) {
+		o := history.Op{Kind: history.Get, Process: history.Redis, Key: key, Outcome: history.Done, Quiet: true, Call: int64(judge.Now())}
+		m := admin.Do(ctx, admin.B().Get().Key(name+":"+strconv.Itoa(int(key))).Build())
+		o.Value, err = m.AsInt64()
+		if rueidis.IsRedisNil(err) {
+			o.Kind, err = history.Missing, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %d of Redis: %w", key, err)
+		}
+		o.Return = int64(judge.Now())
+		ops = append(ops, o)
+	}
+	return ops, nil
+}
