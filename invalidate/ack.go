@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-
-	"github.com/flipcache/flipcache/internal/clock"
 )
 
 // An acknowledged write is a write and then a question, to all who listen to its
@@ -68,8 +66,13 @@ type acks struct {
 
 // question is one that was asked.
 type question struct {
+	id      uint64
 	heard   map[string]bool // who has answered, by ID. Guarded by acks.mu.
 	changed chan struct{}   // of capacity 1: heard has grown
+
+	// Of the one who waits: for whom, by ID, and until when at the most.
+	waiting map[string]Member
+	until   map[string]int64
 }
 
 // answer is what one process owes to another.
@@ -87,24 +90,41 @@ const maxOwed = 4096
 // Errors: an Unconfirmed, with ctx's error, that of the connection, or of a process
 // that cannot be waited for.
 func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string) error {
-	q := &question{heard: make(map[string]bool), changed: make(chan struct{}, 1)}
-	id := s.Nonces(1)
-	s.acks.mu.Lock()
-	s.acks.open[id] = q
-	s.acks.mu.Unlock()
-	defer func() {
-		s.acks.mu.Lock()
-		delete(s.acks.open, id)
-		s.acks.mu.Unlock()
-	}()
+	q := s.newQuestion()
+	defer s.forget(q)
 	// Model: lease, ack: the members listed before the write
-	members, floor, err := s.askAll(ctx, client, name, id)
-	replied := clock.Now() // Model: lease, ack: the wait counts from the send
+	members, floor, err := s.askAll(ctx, client, name, q.id)
+	if err == nil {
+		err = s.waitFor(q, members, floor)
+	}
+	if u := (*Unconfirmed)(nil); errors.As(err, &u) {
+		return err
+	}
 	if err != nil {
 		return &Unconfirmed{Err: err}
 	}
-	until := make(map[string]int64)
-	waiting := make(map[string]Member)
+	return s.await(ctx, q) // Model: lease, ack: nobody waits
+}
+
+func (s *Stream) newQuestion() *question {
+	q := &question{id: s.Nonces(1), heard: make(map[string]bool), changed: make(chan struct{}, 1)}
+	s.acks.mu.Lock()
+	defer s.acks.mu.Unlock()
+	s.acks.open[q.id] = q
+	return q
+}
+
+func (s *Stream) forget(q *question) {
+	s.acks.mu.Lock()
+	defer s.acks.mu.Unlock()
+	delete(s.acks.open, q.id)
+}
+
+// waitFor has q wait for members, who were listed in the reply that has just come;
+// floor says that there may be more.
+func (s *Stream) waitFor(q *question, members []Member, floor bool) error {
+	replied := s.cfg.now() // Model: lease, ack: the wait counts from the send
+	q.waiting, q.until = make(map[string]Member), make(map[string]int64)
 	for _, m := range members {
 		switch {
 		case m.ID == s.sender.String():
@@ -114,47 +134,57 @@ func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string
 		case m.Mode == PubSub && s.cfg.Mode == Tracking && !s.cfg.Announces:
 			return &Unconfirmed{[]Member{m}, errUnheard}
 		}
-		waiting[m.ID] = m
-		until[m.ID] = replied + patienceFor(m.Lease)
+		q.waiting[m.ID] = m
+		q.until[m.ID] = replied + patienceFor(m.Lease)
 	}
 	if floor {
 		// Model: lease, ack: failover, no floor
-		waiting[""] = Member{Where: "who is not listed since a failover"}
-		until[""] = replied + patienceFor(MaxMaxStaleness)
+		q.waiting[""] = Member{Where: "who is not listed since a failover"}
+		q.until[""] = replied + patienceFor(MaxMaxStaleness)
 	}
-	return s.await(ctx, q, waiting, until) // Model: lease, ack: nobody waits
+	return nil
 }
 
 // patienceFor is how long to wait for a process with that lease.
 func patienceFor(lease time.Duration) int64 { return int64(lease + lease/drift + time.Millisecond) }
 
+// settle waits no more for those who have answered, or whose time is over, and
+// returns how long there is to wait, at the most; 0: for nobody.
+func (s *Stream) settle(q *question) time.Duration {
+	s.acks.mu.Lock()
+	for id := range q.heard { // Model: lease, ack: any confirmation ends the wait
+		delete(q.waiting, id)
+	}
+	s.acks.mu.Unlock()
+	now, last := s.cfg.now(), int64(0)
+	for id := range q.waiting {
+		if q.until[id] <= now {
+			delete(q.waiting, id)
+		}
+		last = max(last, q.until[id])
+	}
+	if len(q.waiting) == 0 {
+		return 0
+	}
+	return time.Duration(last - now)
+}
+
 // await waits for the answers of those who are waited for, each no longer than
-// until.
-func (s *Stream) await(ctx context.Context, q *question, waiting map[string]Member, until map[string]int64) error {
+// its time.
+func (s *Stream) await(ctx context.Context, q *question) error {
 	for {
-		s.acks.mu.Lock()
-		for id := range q.heard { // Model: lease, ack: any confirmation ends the wait
-			delete(waiting, id)
-		}
-		s.acks.mu.Unlock()
-		now, last := clock.Now(), int64(0)
-		for id := range waiting {
-			if until[id] <= now {
-				delete(waiting, id)
-			}
-			last = max(last, until[id])
-		}
-		if len(waiting) == 0 {
+		left := s.settle(q)
+		if left == 0 {
 			return nil
 		}
-		over := time.NewTimer(time.Duration(last - now))
+		over := time.NewTimer(left)
 		select {
 		case <-q.changed:
 		case <-over.C:
 		case <-ctx.Done():
 			over.Stop()
 			e := &Unconfirmed{Err: context.Cause(ctx)}
-			for _, m := range waiting {
+			for _, m := range q.waiting {
 				e.Members = append(e.Members, m)
 			}
 			return e
@@ -179,8 +209,7 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	}
 	listed := len(commands)
 	commands = append(commands, listMembers(client, name)...)
-	// Model: lease, ack: failover, listed later by another connection
-	young := s.cfg.Dialed == nil || clock.Now()-s.cfg.Dialed.Load() < patienceFor(MaxMaxStaleness)
+	young := s.young()
 	if young {
 		commands = append(commands, b.Info().Build())
 	}
@@ -198,6 +227,13 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 		floor = err != nil || !firstOfItsKind(info)
 	}
 	return members, floor, nil
+}
+
+// young says whether the connection that carries writes may be newer than a failover
+// which lost members that still serve.
+func (s *Stream) young() bool {
+	// Model: lease, ack: failover, listed later by another connection
+	return s.cfg.Dialed == nil || s.cfg.now()-s.cfg.Dialed.Load() < patienceFor(MaxMaxStaleness)
 }
 
 // firstOfItsKind says whether a server's INFO shows that it was a master since it

@@ -16,7 +16,6 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
 
-	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/dial"
 )
 
@@ -66,19 +65,7 @@ func newTracking(s *Stream) (*tracking, error) {
 		if err != nil {
 			return nil, err
 		}
-		if old := t.connTo(addr); old != nil {
-			// Model: tracklease, the lease renewed on a new connection, then emptied
-			old.end(fmt.Errorf("another to %s had to be made", addr))
-			old.Conn.Close() // probes go by one
-		}
-		c := &tracked{Conn: conn, t: t, addr: addr}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.conns[addr] = c
-		if at := t.s.cfg.Dialed; at != nil {
-			at.Store(clock.Now())
-		}
-		return c, nil
+		return t.dialed(conn, addr), nil
 	}
 	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
@@ -104,6 +91,23 @@ func newTracking(s *Stream) (*tracking, error) {
 		return nil, fmt.Errorf("%w; the server says: %s", ErrNoTracking, words)
 	}
 	return t, err
+}
+
+// dialed takes conn as the connection to addr.
+func (t *tracking) dialed(conn net.Conn, addr string) *tracked {
+	if old := t.connTo(addr); old != nil {
+		// Model: tracklease, the lease renewed on a new connection, then emptied
+		old.end(fmt.Errorf("another to %s had to be made", addr))
+		old.Conn.Close() // probes go by one
+	}
+	c := &tracked{Conn: conn, t: t, addr: addr}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns[addr] = c
+	if at := t.s.cfg.Dialed; at != nil {
+		at.Store(t.s.cfg.now())
+	}
+	return c
 }
 
 // tracked is a connection that tells of its end.
@@ -320,13 +324,17 @@ func (t *tracking) probe(id uint64, token string) (err error) {
 	if err != nil {
 		return fmt.Errorf("probe: %w", err)
 	}
-	// The replies came behind all invalidations of before.
+	t.probed(id, token)
+	return nil
+}
+
+// probed tells that a probe was replied to: behind all invalidations of before it.
+func (t *tracking) probed(id uint64, token string) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if id == t.s.session {
 		t.s.answered(token)
 	}
-	return nil
 }
 
 // probeOne has the one master write.

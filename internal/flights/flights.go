@@ -199,6 +199,8 @@ type Table[K comparable, V any] struct {
 	asideMu  sync.RWMutex                // a cut against the beginnings of writes and clears; taken before any shard's
 	aside    atomic.Pointer[aside[K, V]] // nil: nothing
 
+	start func(*Flight[K, V]) // sends a flight and ends it, not on the caller's goroutine
+
 	seed   maphash.Seed
 	shards [shardCount]shard[K, V]
 	wg     sync.WaitGroup // fills under way; added to under a shard's lock while it is not closed
@@ -216,6 +218,7 @@ type aside[K comparable, V any] struct {
 // entries are then good to their own deadlines.
 func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse, lease *atomic.Int64) *Table[K, V] {
 	tb := &Table[K, V]{tier: t, clock: c, lease: lease, seed: maphash.MakeSeed()}
+	tb.start = func(f *Flight[K, V]) { go tb.run(f) }
 	if lease == nil {
 		tb.lease = new(atomic.Int64)
 		tb.lease.Store(clock.Never)
@@ -282,6 +285,11 @@ func (t *Table[K, V]) leased() bool {
 // resume. Call it before anything else.
 func (t *Table[K, V]) SetAside(ns int64) { t.asideFor = ns }
 
+// SetStart has start called, under a lock, with each flight that would be sent on a
+// goroutine of its own: for a scheduler, which sends it later and calls End. Call it
+// before anything else.
+func (t *Table[K, V]) SetStart(start func(*Flight[K, V])) { t.start = start }
+
 // Aside returns what was set aside of key at the cut, or nil.
 func (t *Table[K, V]) Aside(key K) *tier.Entry[K, V] {
 	a := t.aside.Load()
@@ -307,7 +315,7 @@ func (t *Table[K, V]) Fill(key K, fresh, patient bool, send func(*Flight[K, V]) 
 	case patient:
 		t.run(f)
 	default:
-		go t.run(f)
+		t.start(f)
 	}
 	return f
 }
@@ -318,7 +326,7 @@ func (t *Table[K, V]) Fill(key K, fresh, patient bool, send func(*Flight[K, V]) 
 func (t *Table[K, V]) Load(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
 	f, opened := t.begin(key, joinLoad, send)
 	if opened {
-		go t.run(f)
+		t.start(f)
 	}
 	return f
 }
@@ -454,7 +462,7 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 		// Model: pubsub, a fill that failed does not send the waiting one
 		// Model: pubsub, the waiting fill is sent by a reader, who may have left
 		t.sent(s, ks, next)
-		go t.run(next)
+		t.start(next)
 	}
 	s.release(f.key, ks)
 }
