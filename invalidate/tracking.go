@@ -263,16 +263,7 @@ func (t *tracking) subscribe(channels ...string) error {
 		}
 	})
 	t.s.wg.Go(func() {
-		ended <- t.client.Receive(ctx, t.client.B().Subscribe().Channel(channels...).Build(), func(m rueidis.PubSubMessage) {
-			msg, err := parse(m.Message)
-			switch {
-			case err != nil:
-			case msg.kind == kindAnswer:
-				t.s.hearAnswer(msg.from, msg.nonce)
-			case msg.kind == kindAsk:
-				t.s.hearQuestion(msg.from, msg.nonce)
-			}
-		})
+		ended <- t.client.Receive(ctx, t.client.B().Subscribe().Channel(channels...).Build(), t.onMessage)
 	})
 	over := time.NewTimer(t.s.cfg.Timeout)
 	defer over.Stop()
@@ -292,6 +283,18 @@ func (t *tracking) subscribe(channels ...string) error {
 		}
 	}
 	return nil
+}
+
+// onMessage runs behind the invalidations that came before m.
+func (t *tracking) onMessage(m rueidis.PubSubMessage) {
+	msg, err := parse(m.Message)
+	switch {
+	case err != nil:
+	case msg.kind == kindAnswer:
+		t.s.hearAnswer(msg.from, msg.nonce)
+	case msg.kind == kindAsk:
+		t.s.hearQuestion(msg.from, msg.nonce)
+	}
 }
 
 func (t *tracking) join(_ context.Context, name string, topic *topic) error {
