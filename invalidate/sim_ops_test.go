@@ -28,19 +28,19 @@ func (p *simProc) begin() {
 	key := w.rng.n(w.cfg.keys)
 	p.underWay++
 	switch d := w.rng.n(100); {
-	case d < 55:
+	case d < 64:
 		p.read(key, false)
-	case d < 60:
+	case d < 67:
 		p.read(key, true)
-	case d < 66:
+	case d < 73:
 		p.load(key)
-	case d < 68:
+	case d < 74:
 		p.clear()
-	case d < 78:
+	case d < 82:
 		p.write(key, simWriting{what: "del", acked: w.cfg.acked && w.rng.one(2)})
-	case d < 86:
+	case d < 88:
 		p.write(key, simWriting{what: "set", life: int64(1+w.rng.n(100)) * int64(time.Millisecond), acked: w.cfg.acked && w.rng.one(2)})
-	case w.cfg.mode == Tracking && d < 92:
+	case w.cfg.mode == Tracking && d < 94:
 		p.underWay--
 		w.foreign(key)
 	default:

@@ -222,7 +222,9 @@ func (r *simRedis) expire(key int) {
 	if k := &r.keys[key]; k.expires <= r.w.now {
 		at := k.expires
 		k.expires = simForEver
-		r.w.judge.keys[key].append(0, at)
+		h := &r.w.judge.keys[key]
+		h.current().expired = true
+		h.append(0, at)
 		r.changed(key)
 	}
 }

@@ -83,7 +83,7 @@ func simStory(cfg simConfig, steps []uint64, failed string) string {
 
 // shrink drops steps as long as what is left breaks the promise.
 func shrink(steps []uint64, breaks func([]uint64) bool) []uint64 {
-	for size := len(steps) / 2; size > 0; {
+	for size, before := len(steps)/2, len(steps); size > 0; {
 		shorter := false
 		for from := 0; from < len(steps); {
 			less := append(append([]uint64(nil), steps[:from]...), steps[min(from+size, len(steps)):]...)
@@ -95,6 +95,9 @@ func shrink(steps []uint64, breaks func([]uint64) bool) []uint64 {
 		}
 		if !shorter || size > 1 {
 			size /= 2
+		}
+		if size == 0 && len(steps) < before*9/10 { // once more
+			size, before = len(steps)/2, len(steps)
 		}
 	}
 	return steps

@@ -83,6 +83,8 @@ type Flight[K comparable, V any] struct {
 	attached  bool
 	overtaken bool // something has happened to the key since. Guarded likewise.
 	shared    bool // see Share. Guarded likewise.
+	passed    bool // a fill has shown what a load may not have seen. Guarded likewise.
+	stored    bool // a load has begun to write its value back, and no older entry is there since. Guarded likewise.
 	load      bool
 
 	reply Reply[V] // written before done is closed, never after
@@ -160,6 +162,19 @@ func (ks *keyState[K, V]) lane(load bool) *lane[K, V] {
 func (ks *keyState[K, V]) detach() {
 	ks.fills.detach()
 	ks.loads.detach()
+}
+
+// pass tells that f shows what Redis held: of the other lane, what was sent before
+// may have seen less, and must not enter the tier over it. A load can be joined all
+// the same: who asks for one has seen that there is nothing.
+func (ks *keyState[K, V]) pass(f *Flight[K, V]) {
+	switch o := ks.lane(!f.load).sent; {
+	case o == nil:
+	case o.load:
+		o.passed = true
+	default:
+		o.attached = false
+	}
 }
 
 func (ks *keyState[K, V]) doom() {
@@ -443,10 +458,15 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	ks := s.keys[f.key]
 	switch {
 	case r.Err != nil:
-	case !f.attached:
+	case !f.attached || f.passed:
 		r = t.lookAgain(ks, f, r)
 	case r.Keep:
 		t.insert(f.key, r)
+	case !f.stored: // an own write may have left an entry before f was sent, from where f had to wait
+		t.remove(f.key)
+	}
+	if r.Err == nil {
+		ks.pass(f)
 	}
 	f.answer(r)
 	if !f.load {
@@ -534,6 +554,8 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	ks.fills.detach() // Model: pubsub, a write's beginning does not detach the fill
 	if load == nil || ks.loads.sent != load {
 		ks.loads.detach()
+	} else {
+		load.stored = true
 	}
 	ks.writes = append(ks.writes, w)
 	// Model: pubsub, overlapping own writes do not doom each other
