@@ -28,7 +28,7 @@ func (h *simHistory) append(val int, at int64) int {
 	if n := len(h.all); n > 0 {
 		h.all[n-1].until = at
 	}
-	h.all = append(h.all, simHeld{val, at, simForEver})
+	h.all = append(h.all, simHeld{val: val, from: at, until: simForEver})
 	h.last[val] = len(h.all) - 1
 	return len(h.all) - 1
 }

@@ -28,6 +28,8 @@ func (p *simProc) begin() {
 	key := w.rng.n(w.cfg.keys)
 	p.underWay++
 	switch d := w.rng.n(100); {
+	case w.cfg.calm && w.rng.n(4) > 0:
+		p.read(key, false)
 	case d < 64:
 		p.read(key, false)
 	case d < 67:

@@ -39,6 +39,7 @@ type simConfig struct {
 	negative time.Duration // NegativeTTL
 	timeout  time.Duration // of a command
 	acked    bool
+	calm     bool // it is read much more than it is written
 	faults   int // one step in so many is a fault; 0: none
 	most     int // operations under way in a process
 }
@@ -59,6 +60,7 @@ func simConfigOf(seed uint64) simConfig {
 	if r.one(2) {
 		c.negative = time.Duration(1+r.n(500)) * time.Millisecond
 	}
+	c.calm = r.one(3)
 	if r.n(4) > 0 {
 		c.faults = 30 << r.n(4)
 	}
