@@ -163,8 +163,10 @@ func (w *world) resend(p *simProc) {
 		}
 		b.again = true
 		w.logf("p%d sends %s again", p.id, b.name)
-		c := p.conn()
+		c := p.dial("late")
+		c.late = w.now + int64(w.rng.n(100))*int64(time.Millisecond)
 		c.out = append(c.out, simCommand{&simBatch{name: b.name, conn: c, n: 1}, b.run[0]})
+		c.Close()
 		return true
 	})
 }

@@ -386,6 +386,9 @@ func (p *simProc) unquiet() string {
 		return "is " + p.stream.State().String()
 	}
 	for _, c := range p.w.redis.conns {
+		if c.p == p && len(c.out) > 0 {
+			return "has sent what has not arrived"
+		}
 		if c.p == p && c.deaf && !c.closed {
 			return "has not noticed that a connection is deaf"
 		}

@@ -86,6 +86,7 @@ type simConn struct {
 	gone     bool  // Redis does not know it any more
 	deaf     bool  // what Redis says is lost on the way
 	closed   bool  // here
+	late     int64 // when what was sent arrives, at the soonest
 	endAt    int64 // when the client notices that it is deaf
 	channels []string
 	tracks   []bool
@@ -124,7 +125,7 @@ func (r *simRedis) save() {
 
 // serve takes one command from c.
 func (r *simRedis) serve(c *simConn) bool {
-	if len(c.out) == 0 || c.gone {
+	if len(c.out) == 0 || c.gone || c.late > r.w.now {
 		return false
 	}
 	cmd := c.out[0]
@@ -325,6 +326,8 @@ func (r *simRedis) breakOff(c *simConn, lost bool) {
 	c.channels, c.tracks = nil, nil
 	if lost || c.closed {
 		c.out = nil
+	} else {
+		c.late = r.w.now + int64(r.w.rng.n(100))*int64(time.Millisecond)
 	}
 	if !c.closed {
 		if len(c.in) > 0 {

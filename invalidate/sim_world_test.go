@@ -40,8 +40,8 @@ type simConfig struct {
 	timeout  time.Duration // of a command
 	acked    bool
 	calm     bool // it is read much more than it is written
-	faults   int // one step in so many is a fault; 0: none
-	most     int // operations under way in a process
+	faults   int  // one step in so many is a fault; 0: none
+	most     int  // operations under way in a process
 }
 
 func simConfigOf(seed uint64) simConfig {
