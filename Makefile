@@ -93,6 +93,22 @@ stress: redis-server ## a random fleet for 8 minutes, a million operations: at e
 check-history: redis-server ## real processes under faults write down what they did, and it is judged: 1,000,000 operations (15 minutes)
 	go run ./internal/history/cmd -all $(HISTORYFLAGS)
 
+.PHONY: simulate
+simulate: ## the protocol step by step against a Redis that fails: STEPS=10000000 (half a minute), SEED= to replay
+	go test -count=1 -v -timeout 60m -run '^TestSimulation$$' ./invalidate -sim.seed=$(or $(SEED),0) -sim.steps=$(or $(STEPS),10000000)
+
+.PHONY: simulate-defences
+simulate-defences: ## the same with one defence after the other taken out: each must be missed (10 minutes)
+	go test -count=1 -v -timeout 60m -run '^TestSimulationMissesEachDefence$$' ./invalidate -sim.removed
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=10s, and 1,000 random runs of the cache beside a plain map (4 minutes)
+	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file _ name; do \
+		name=$${name#func }; echo "$${file%/*} $$name"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),10s) "$${file%/*}" | grep -v '^fuzz: elapsed: [0-9]*s, gathering' || exit 1; \
+	done
+	go test -count=1 -timeout 20m -run '^TestCacheIsAMap$$' ./hybrid -rapid.checks=1000
+
 .PHONY: bench
 bench: redis-server ## the figures side by side, by benchstat; report in benchmarks/results
 	go run ./benchmarks/cmd/bench $(BENCHFLAGS)

@@ -26,7 +26,7 @@ type odd struct {
 	}]
 }
 
-func newOdd(t *testing.T) *odd {
+func newOdd(t testing.TB) *odd {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

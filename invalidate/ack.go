@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-
-	"github.com/flipcache/flipcache/internal/clock"
 )
 
 // An acknowledged write is a write and then a question, to all who listen to its
@@ -60,27 +58,11 @@ var (
 // acks are the questions of this process that wait for answers, and the answers
 // that it owes to others.
 type acks struct {
-	mu    sync.Mutex // guards asked; taken after Stream.mu, if both are
-	asked map[uint64]*question
+	mu   sync.Mutex // guards open; taken after Stream.mu, if both are
+	open map[uint64]*question
 
 	owed  chan answer // to be sent; where it is full, one is forgotten, which costs the asker a lease
 	start sync.Once   // of the goroutine that sends them
-}
-
-func (a *acks) open(q *question) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, id := range q.ids {
-		a.asked[id] = q
-	}
-}
-
-func (a *acks) close(q *question) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, id := range q.ids {
-		delete(a.asked, id)
-	}
 }
 
 // question is what was asked after a write: in a cluster of those who listen to one
@@ -91,10 +73,10 @@ type question struct {
 	heard   map[confirmation]bool // guarded by acks.mu
 	enough  int                   // guarded by acks.mu: of heard, to look at them again
 	changed chan struct{}         // of capacity 1: there are enough
-}
 
-func newQuestion() *question {
-	return &question{heard: make(map[confirmation]bool), changed: make(chan struct{}, 1)}
+	// Of the one who waits: for whom, by ID, and until when at the most.
+	waiting map[string]Member
+	until   map[string]int64
 }
 
 // confirmation is a process's answer to the question id.
@@ -132,33 +114,62 @@ const maxOwed = 4096
 // Errors: an Unconfirmed, with ctx's error, that of the connection, or of a process
 // that cannot be waited for.
 func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string, written ...uint16) error {
-	n := 1
-	var at *places
-	if c := s.inCluster(); c != nil {
-		at = c.placesOf(name, written)
-		n = len(at.ask)
+	q, members, floor, err := s.questionAll(ctx, client, name, written)
+	defer s.forget(q)
+	if err == nil {
+		err = s.waitFor(q, members, floor)
 	}
-	q := newQuestion()
-	for id := s.Nonces(n); len(q.ids) < n; id++ {
-		q.ids = append(q.ids, id)
+	if u := (*Unconfirmed)(nil); errors.As(err, &u) {
+		return err
 	}
-	s.acks.open(q)
-	defer s.acks.close(q)
-	// Model: lease, ack: the members listed before the write
-	var members []Member
-	var floor bool
-	var err error
-	if at != nil {
-		members, floor, err = at.askAll(ctx, q)
-	} else {
-		members, floor, err = s.askAll(ctx, client, name, q.ids[0])
-	}
-	replied := clock.Now() // Model: lease, ack: the wait counts from the send
 	if err != nil {
 		return &Unconfirmed{Err: err}
 	}
-	until := make(map[string]int64)
-	waiting := make(map[string]Member)
+	return s.await(ctx, q) // Model: lease, ack: nobody waits
+}
+
+// questionAll asks those who listen to the cache name, and returns who they are, and
+// whether there may be more. The question is open until it is forgotten.
+func (s *Stream) questionAll(ctx context.Context, client rueidis.Client, name string, written []uint16) (q *question, members []Member, floor bool, err error) {
+	// Model: lease, ack: the members listed before the write
+	if c := s.inCluster(); c != nil {
+		at := c.placesOf(name, written)
+		q = s.newQuestion(len(at.ask))
+		members, floor, err = at.askAll(ctx, q)
+		return q, members, floor, err
+	}
+	q = s.newQuestion(1)
+	members, floor, err = s.askAll(ctx, client, name, q.ids[0])
+	return q, members, floor, err
+}
+
+// newQuestion returns one of so many masters.
+func (s *Stream) newQuestion(n int) *question {
+	q := &question{heard: make(map[confirmation]bool), changed: make(chan struct{}, 1)}
+	for id := s.Nonces(n); len(q.ids) < n; id++ {
+		q.ids = append(q.ids, id)
+	}
+	s.acks.mu.Lock()
+	defer s.acks.mu.Unlock()
+	for _, id := range q.ids {
+		s.acks.open[id] = q
+	}
+	return q
+}
+
+func (s *Stream) forget(q *question) {
+	s.acks.mu.Lock()
+	defer s.acks.mu.Unlock()
+	for _, id := range q.ids {
+		delete(s.acks.open, id)
+	}
+}
+
+// waitFor has q wait for members, who were listed in the reply that has just come;
+// floor says that there may be more.
+func (s *Stream) waitFor(q *question, members []Member, floor bool) error {
+	replied := s.cfg.now() // Model: lease, ack: the wait counts from the send
+	q.waiting, q.until = make(map[string]Member), make(map[string]int64)
 	for _, m := range members {
 		switch {
 		case m.ID == s.sender.String():
@@ -168,51 +179,61 @@ func (s *Stream) Confirm(ctx context.Context, client rueidis.Client, name string
 		case m.Mode == PubSub && s.cfg.Mode == Tracking && !s.cfg.Announces:
 			return &Unconfirmed{[]Member{m}, errUnheard}
 		}
-		waiting[m.ID] = m
-		until[m.ID] = replied + patienceFor(m.Lease)
+		q.waiting[m.ID] = m
+		q.until[m.ID] = replied + patienceFor(m.Lease)
 	}
 	if floor {
 		// Model: lease, ack: failover, no floor
-		waiting[""] = Member{Where: "who is not listed since a failover"}
-		until[""] = replied + patienceFor(MaxMaxStaleness)
+		q.waiting[""] = Member{Where: "who is not listed since a failover"}
+		q.until[""] = replied + patienceFor(MaxMaxStaleness)
 	}
-	return s.await(ctx, q, waiting, until) // Model: lease, ack: nobody waits
+	return nil
 }
 
 // patienceFor is how long to wait for a process with that lease.
 func patienceFor(lease time.Duration) int64 { return int64(lease + lease/drift + time.Millisecond) }
 
+// settle waits no more for those who have answered, or whose time is over, and
+// returns how long it is until the next one's is; 0: nobody is waited for.
+func (s *Stream) settle(q *question) time.Duration {
+	s.acks.mu.Lock()
+	for id := range q.waiting { // Model: lease, ack: any confirmation ends the wait
+		if q.has(id) {
+			delete(q.waiting, id)
+		}
+	}
+	q.enough = len(q.heard) + len(q.waiting) // more are missing, of ids or of members
+	s.acks.mu.Unlock()
+	now, next := s.cfg.now(), int64(math.MaxInt64)
+	for id := range q.waiting {
+		if q.until[id] <= now {
+			delete(q.waiting, id)
+		} else {
+			next = min(next, q.until[id])
+		}
+	}
+	if len(q.waiting) == 0 {
+		return 0
+	}
+	return time.Duration(next - now)
+}
+
 // await waits for the answers of those who are waited for, each no longer than
-// until.
-func (s *Stream) await(ctx context.Context, q *question, waiting map[string]Member, until map[string]int64) error {
+// its time.
+func (s *Stream) await(ctx context.Context, q *question) error {
 	for {
-		s.acks.mu.Lock()
-		for id := range waiting { // Model: lease, ack: any confirmation ends the wait
-			if q.has(id) {
-				delete(waiting, id)
-			}
-		}
-		q.enough = len(q.heard) + len(waiting) // more are missing, of ids or of members
-		s.acks.mu.Unlock()
-		now, next := clock.Now(), int64(math.MaxInt64)
-		for id := range waiting {
-			if until[id] <= now {
-				delete(waiting, id)
-			} else {
-				next = min(next, until[id])
-			}
-		}
-		if len(waiting) == 0 {
+		left := s.settle(q)
+		if left == 0 {
 			return nil
 		}
-		over := time.NewTimer(time.Duration(next - now))
+		over := time.NewTimer(left)
 		select {
 		case <-q.changed:
 		case <-over.C:
 		case <-ctx.Done():
 			over.Stop()
 			e := &Unconfirmed{Err: context.Cause(ctx)}
-			for _, m := range waiting {
+			for _, m := range q.waiting {
 				e.Members = append(e.Members, m)
 			}
 			return e
@@ -258,11 +279,12 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 	return members, err != nil || !firstOfItsKind(info), nil
 }
 
-// young says whether the newest connection that carries writes is.
-func (s *Stream) young() bool { return s.cfg.Dialed == nil || isYoung(s.cfg.Dialed.Load()) }
+// young says whether the newest connection that carries writes may be newer than a
+// failover which lost members that still serve.
+func (s *Stream) young() bool { return s.cfg.Dialed == nil || s.isYoung(s.cfg.Dialed.Load()) }
 
 // isYoung says whether what began at this time is younger than the longest lease.
-func isYoung(began int64) bool { return clock.Now()-began < patienceFor(MaxMaxStaleness) }
+func (s *Stream) isYoung(began int64) bool { return s.cfg.now()-began < patienceFor(MaxMaxStaleness) }
 
 // firstOfItsKind says whether a server's INFO shows that it was a master since it
 // was started, longer ago than any lease: then its lists lack nobody.
@@ -288,7 +310,7 @@ func firstOfItsKind(info string) bool {
 func (s *Stream) hearAnswer(from Sender, id uint64) {
 	s.acks.mu.Lock()
 	defer s.acks.mu.Unlock()
-	q := s.acks.asked[id]
+	q := s.acks.open[id]
 	if q == nil {
 		return
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/slots"
 )
 
@@ -81,9 +80,9 @@ type era struct {
 // REQUIRES: c.mu held.
 func (c *cluster) enter(v slots.View) {
 	if n := len(c.eras); n > 0 {
-		c.eras[n-1].until = clock.Now()
+		c.eras[n-1].until = c.t.s.cfg.now()
 	}
-	c.eras = slices.DeleteFunc(c.eras, func(e era) bool { return !isYoung(e.until) })
+	c.eras = slices.DeleteFunc(c.eras, func(e era) bool { return !c.t.s.isYoung(e.until) })
 	c.eras = append(c.eras, era{View: v})
 }
 
@@ -93,7 +92,7 @@ func (c *cluster) enter(v slots.View) {
 // REQUIRES: c.mu held.
 func (c *cluster) settled(slot uint16) bool {
 	for _, e := range c.eras[:max(0, len(c.eras)-1)] {
-		if isYoung(e.until) && e.Owner(slot) != c.view.Owner(slot) {
+		if c.t.s.isYoung(e.until) && e.Owner(slot) != c.view.Owner(slot) {
 			return false
 		}
 	}
@@ -253,7 +252,9 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 }
 
 // wrote says whether the slot of m may have been written.
-func (p *places) wrote(m slots.Move) bool { return len(p.slots) == 0 || slices.Contains(p.slots, m.Slot) }
+func (p *places) wrote(m slots.Move) bool {
+	return len(p.slots) == 0 || slices.Contains(p.slots, m.Slot)
+}
 
 // viewOf reads what m says of the cluster; nothing, if it is no master.
 func viewOf(m master, reply rueidis.RedisResult) slots.View {
@@ -270,10 +271,16 @@ func viewOf(m master, reply rueidis.RedisResult) slots.View {
 // others have a lease: it has to say that it was not.
 func (p *places) listing() []rueidis.Completed {
 	commands := listMembers(p.list.node, p.name)
-	if conn := p.c.t.connTo(p.list.addr); conn == nil || isYoung(conn.dialed) {
+	if p.young() {
 		commands = append(commands, p.list.node.B().Info().Build())
 	}
 	return commands
+}
+
+// young says whether the connection to the list's master is.
+func (p *places) young() bool {
+	conn := p.c.t.connTo(p.list.addr)
+	return conn == nil || p.c.t.s.isYoung(conn.dialed)
 }
 
 // listed returns who listens by the replies to listing, and whether there may be more
@@ -283,8 +290,7 @@ func (p *places) listing() []rueidis.Completed {
 // server, too. v is how the master sees the cluster.
 func (p *places) listed(ctx context.Context, v slots.View, replies []rueidis.RedisResult) (members []Member, floor bool, err error) {
 	if v.Me != "" && v.Me == v.Owner(p.slot) && len(replies) >= 2 {
-		floor = p.floor
-		if len(replies) > 2 {
+		if floor = p.floor || len(replies) == 2 && p.young(); len(replies) > 2 {
 			info, err := replies[2].ToString()
 			floor = floor || err != nil || !firstOfItsKind(info)
 		}

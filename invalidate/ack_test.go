@@ -106,22 +106,20 @@ func TestH16_ConnectionMadeForTheListWaitsForTheFloor(t *testing.T) {
 // await, in time.
 func TestEachIsWaitedForUntilItHasAnsweredOrItsLeaseIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Stream{}
-		s.acks.asked = make(map[uint64]*question)
+		s := newStream(Config{Mode: PubSub})
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		defer s.cancel()
 		a, b, c := Sender{1}, Sender{2}, Sender{3}
 		wait := func(answers func()) (took time.Duration, err error) {
-			q := newQuestion()
-			q.ids = []uint64{7}
-			s.acks.open(q)
-			defer s.acks.close(q)
+			q := &question{ids: []uint64{7}, heard: make(map[confirmation]bool), changed: make(chan struct{}, 1)}
+			s.acks.open[7] = q
+			q.waiting = map[string]Member{a.String(): {Where: "a"}, b.String(): {Where: "b"}}
+			q.until = map[string]int64{a.String(): clock.Now() + patienceFor(time.Second), b.String(): clock.Now() + patienceFor(2*time.Second)}
 			go answers()
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			err = s.await(ctx, q, map[string]Member{a.String(): {Where: "a"}, b.String(): {Where: "b"}}, map[string]int64{
-				a.String(): clock.Now() + patienceFor(time.Second), b.String(): clock.Now() + patienceFor(2*time.Second)})
+			err = s.await(ctx, q)
 			return time.Since(began), err
 		}
 		for name, test := range map[string]struct {

@@ -72,14 +72,19 @@ func (s *Stream) register(channel, message string) (done bool, err error) {
 		err = nil
 	}
 	if err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, t := range topics {
-			t.member = true
-			s.resume(t)
-		}
+		s.registered(topics)
 	}
 	return done, err
+}
+
+// registered tells that the process is a member of the caches of topics.
+func (s *Stream) registered(topics []*topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range topics {
+		t.member = true
+		s.resume(t)
+	}
 }
 
 // registerAs runs the script with these keys.

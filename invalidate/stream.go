@@ -66,6 +66,7 @@ type Config struct {
 	Logger *zap.Logger
 
 	probeEvery time.Duration // tests shorten it
+	now        func() int64  // the clock of internal/clock, unless a test has its own
 }
 
 // A Stream is one process's ear for the writes of all: one connection for all
@@ -177,17 +178,7 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	if cfg.Mode == Off {
 		cfg.Mode = PubSub
 	}
-	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
-	s.acks.asked, s.acks.owed = make(map[uint64]*question), make(chan answer, maxOwed)
-	if s.lease = (lease{cfg.MaxStaleness, cfg.Lease}); s.lease.max > 0 {
-		s.cfg.probeEvery = s.lease.max / 3
-		s.patience = int(silence/s.cfg.probeEvery) + 1
-	} else if cfg.probeEvery == 0 {
-		s.cfg.probeEvery = defaultProbeEvery
-	}
-	rand.Read(s.sender[:]) // never fails
-	s.nonces.Store(1)      // 0 means: no nonce
-	s.state = State{Status: Cut, Since: time.Now(), Cause: errors.New("not connected yet")}
+	s := newStream(cfg)
 	if cfg.Logger != nil {
 		s.watchers.add(func(st State) { logState(cfg.Logger, st) })
 	}
@@ -224,6 +215,25 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newStream returns a stream that is cut, and does nothing yet.
+func newStream(cfg Config) *Stream {
+	s := &Stream{cfg: cfg, topics: make(map[string]*topic), patience: 1}
+	s.acks.open, s.acks.owed = make(map[uint64]*question), make(chan answer, maxOwed)
+	if s.cfg.now == nil {
+		s.cfg.now = clock.Now
+	}
+	if s.lease = (lease{cfg.MaxStaleness, cfg.Lease}); s.lease.max > 0 {
+		s.cfg.probeEvery = s.lease.max / 3
+		s.patience = int(silence/s.cfg.probeEvery) + 1
+	} else if cfg.probeEvery == 0 {
+		s.cfg.probeEvery = defaultProbeEvery
+	}
+	rand.Read(s.sender[:]) // never fails
+	s.nonces.Store(1)      // 0 means: no nonce
+	s.state = State{Status: Cut, Since: time.Now(), Cause: errors.New("not connected yet")}
+	return s
 }
 
 // Sender returns what tells this process's messages from others'.
@@ -377,15 +387,7 @@ func (s *Stream) run(first chan<- error) {
 // hold holds one session: it tells began how that began, and returns when it is
 // no good any more, with the cause.
 func (s *Stream) hold(began func(error)) error {
-	s.mu.Lock()
-	s.session++
-	id := s.session
-	s.probes, s.asked = make(map[string]int64), 0
-	answer, failed := make(chan struct{}, 1), make(chan error, 1)
-	s.answer, s.failed = answer, failed
-	s.mu.Unlock()
-	s.unlisted.Store(false) // another server may let it
-
+	id, answer, failed := s.begin()
 	err := s.ear.open(id)
 	if err == nil {
 		err = s.ask(id)
@@ -420,12 +422,8 @@ func (s *Stream) hold(began func(error)) error {
 			return err
 		case <-tick.C:
 		}
-		s.mu.Lock()
-		asked := s.asked // by this loop: others ask when they like
-		s.asked++
-		s.mu.Unlock()
-		if asked >= s.patience {
-			return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(asked)*s.cfg.probeEvery)
+		if err := s.tick(); err != nil {
+			return err
 		}
 		s.wg.Go(func() {
 			if err := s.ask(id); refused(err) || errors.Is(err, errMoved) || errors.Is(err, errSwitched) { // any other error: it is not heard
@@ -433,6 +431,30 @@ func (s *Stream) hold(began func(error)) error {
 			}
 		})
 	}
+}
+
+// begin begins a session: what those of before still say is void.
+func (s *Stream) begin() (id uint64, answer <-chan struct{}, failed <-chan error) {
+	answered, broken := make(chan struct{}, 1), make(chan error, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session++
+	s.probes, s.asked = make(map[string]int64), 0
+	s.answer, s.failed = answered, broken
+	s.unlisted.Store(false) // another server may let it
+	return s.session, answered, broken
+}
+
+// tick counts a regular probe, which is about to be sent, and fails where too many
+// of before have no answer.
+func (s *Stream) tick() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked >= s.patience {
+		return fmt.Errorf("silent: a message to this process was not heard within %v", time.Duration(s.asked)*s.cfg.probeEvery)
+	}
+	s.asked++
+	return nil
 }
 
 // fail ends the session id soon.
@@ -490,12 +512,7 @@ func (s *Stream) Ask() error {
 // ask sends a probe. Its answer may come later than ask returns.
 func (s *Stream) ask(id uint64) error {
 	token := rand.Text()
-	s.mu.Lock()
-	if id == s.session {
-		// Model: lease, the lease counts from the arrival of the echo
-		s.probes[token] = clock.Now() // before it is sent
-	}
-	s.mu.Unlock()
+	s.note(id, token)
 	if s.watch != nil {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 		defer cancel()
@@ -504,6 +521,16 @@ func (s *Stream) ask(id uint64) error {
 		}
 	}
 	return s.ear.probe(id, token)
+}
+
+// note notes a probe that is about to be sent.
+func (s *Stream) note(id uint64, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == s.session {
+		// Model: lease, the lease counts from the arrival of the echo
+		s.probes[token] = s.cfg.now() // before it is sent
+	}
 }
 
 // answered is called where invalidations are heard, in their order: all that

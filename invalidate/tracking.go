@@ -16,7 +16,6 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
 
-	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/dial"
 )
 
@@ -66,19 +65,7 @@ func newTracking(s *Stream) (*tracking, error) {
 		if err != nil {
 			return nil, err
 		}
-		if old := t.connTo(addr); old != nil {
-			// Model: tracklease, the lease renewed on a new connection, then emptied
-			old.end(fmt.Errorf("another to %s had to be made", addr))
-			old.Conn.Close() // probes go by one
-		}
-		c := &tracked{Conn: conn, t: t, addr: addr, dialed: clock.Now()}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.conns[addr] = c
-		if at := t.s.cfg.Dialed; at != nil {
-			at.Store(c.dialed)
-		}
-		return c, nil
+		return t.dialed(conn, addr), nil
 	}
 	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
@@ -104,6 +91,23 @@ func newTracking(s *Stream) (*tracking, error) {
 		return nil, fmt.Errorf("%w; the server says: %s", ErrNoTracking, words)
 	}
 	return t, err
+}
+
+// dialed takes conn as the connection to addr.
+func (t *tracking) dialed(conn net.Conn, addr string) *tracked {
+	if old := t.connTo(addr); old != nil {
+		// Model: tracklease, the lease renewed on a new connection, then emptied
+		old.end(fmt.Errorf("another to %s had to be made", addr))
+		old.Conn.Close() // probes go by one
+	}
+	c := &tracked{Conn: conn, t: t, addr: addr, dialed: t.s.cfg.now()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns[addr] = c
+	if at := t.s.cfg.Dialed; at != nil {
+		at.Store(c.dialed)
+	}
+	return c
 }
 
 // tracked is a connection that tells of its end.
@@ -266,16 +270,7 @@ func (t *tracking) listen(ctx context.Context, client rueidis.Client, home strin
 		}
 	})
 	t.s.wg.Go(func() {
-		ended <- client.Receive(ctx, client.B().Subscribe().Channel(channels...).Build(), func(m rueidis.PubSubMessage) {
-			msg, err := parse(m.Message)
-			switch {
-			case err != nil:
-			case msg.kind == kindAnswer:
-				t.s.hearAnswer(msg.from, msg.nonce)
-			case msg.kind == kindAsk:
-				t.s.hearQuestion(msg.from, msg.nonce, client, answerChannel(home, msg.from))
-			}
-		})
+		ended <- client.Receive(ctx, client.B().Subscribe().Channel(channels...).Build(), t.hearsAt(client, home))
 	})
 	over := time.NewTimer(t.s.cfg.Timeout)
 	defer over.Stop()
@@ -295,6 +290,21 @@ func (t *tracking) listen(ctx context.Context, client rueidis.Client, home strin
 		}
 	}
 	return nil
+}
+
+// hearsAt returns what runs behind the invalidations that came before a message, by a
+// connection of client.
+func (t *tracking) hearsAt(client rueidis.Client, home string) func(m rueidis.PubSubMessage) {
+	return func(m rueidis.PubSubMessage) {
+		msg, err := parse(m.Message)
+		switch {
+		case err != nil:
+		case msg.kind == kindAnswer:
+			t.s.hearAnswer(msg.from, msg.nonce)
+		case msg.kind == kindAsk:
+			t.s.hearQuestion(msg.from, msg.nonce, client, answerChannel(home, msg.from))
+		}
+	}
 }
 
 func (t *tracking) join(_ context.Context, name string, topic *topic) error {
@@ -333,13 +343,17 @@ func (t *tracking) probe(id uint64, token string) (err error) {
 	if err != nil {
 		return fmt.Errorf("probe: %w", err)
 	}
-	// The replies came behind all invalidations of before.
+	t.probed(id, token)
+	return nil
+}
+
+// probed tells that a probe was replied to: behind all invalidations of before it.
+func (t *tracking) probed(id uint64, token string) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	if id == t.s.session {
 		t.s.answered(token)
 	}
-	return nil
 }
 
 // probeOne has the one master write.

@@ -84,6 +84,8 @@ type Flight[K comparable, V any] struct {
 	attached  bool
 	overtaken bool // something has happened to the key since. Guarded likewise.
 	shared    bool // see Share. Guarded likewise.
+	passed    bool // a fill has shown what a load may not have seen. Guarded likewise.
+	stored    bool // a load has begun to write its value back, and no older entry is there since. Guarded likewise.
 	load      bool
 	until     int64 // from then on an entry of when it was sent would have ended. Guarded likewise.
 
@@ -164,6 +166,19 @@ func (ks *keyState[K, V]) detach() {
 	ks.loads.detach()
 }
 
+// pass tells that f shows what Redis held: of the other lane, what was sent before
+// may have seen less, and must not enter the tier over it. A load can be joined all
+// the same: who asks for one has seen that there is nothing.
+func (ks *keyState[K, V]) pass(f *Flight[K, V]) {
+	switch o := ks.lane(!f.load).sent; {
+	case o == nil:
+	case o.load:
+		o.passed = true
+	default:
+		o.attached = false
+	}
+}
+
 func (ks *keyState[K, V]) doom() {
 	for _, w := range ks.writes {
 		w.doomed = true
@@ -203,6 +218,8 @@ type Table[K comparable, V any] struct {
 	asideMu  sync.RWMutex                // a cut against the beginnings of writes and clears; taken before any shard's
 	aside    atomic.Pointer[aside[K, V]] // nil: nothing
 
+	start func(*Flight[K, V]) // sends a flight and ends it, not on the caller's goroutine
+
 	seed   maphash.Seed
 	shards [shardCount]shard[K, V]
 	wg     sync.WaitGroup // fills under way; added to under a shard's lock while it is not closed
@@ -220,6 +237,7 @@ type aside[K comparable, V any] struct {
 // entries are then good to their own deadlines.
 func New[K comparable, V any](t *tier.Tier[K, V], c *clock.Coarse, lease *atomic.Int64) *Table[K, V] {
 	tb := &Table[K, V]{tier: t, clock: c, lease: lease, life: clock.Never, seed: maphash.MakeSeed()}
+	tb.start = func(f *Flight[K, V]) { go tb.run(f) }
 	if lease == nil {
 		tb.lease = new(atomic.Int64)
 		tb.lease.Store(clock.Never)
@@ -290,6 +308,11 @@ func (t *Table[K, V]) SetLife(ns int64) { t.life = ns }
 // resume. Call it before anything else.
 func (t *Table[K, V]) SetAside(ns int64) { t.asideFor = ns }
 
+// SetStart has start called, under a lock, with each flight that would be sent on a
+// goroutine of its own: for a scheduler, which sends it later and calls End. Call it
+// before anything else.
+func (t *Table[K, V]) SetStart(start func(*Flight[K, V])) { t.start = start }
+
 // Aside returns what was set aside of key at the cut, or nil.
 func (t *Table[K, V]) Aside(key K) *tier.Entry[K, V] {
 	a := t.aside.Load()
@@ -315,7 +338,7 @@ func (t *Table[K, V]) Fill(key K, fresh, patient bool, send func(*Flight[K, V]) 
 	case patient:
 		t.run(f)
 	default:
-		go t.run(f)
+		t.start(f)
 	}
 	return f
 }
@@ -326,7 +349,7 @@ func (t *Table[K, V]) Fill(key K, fresh, patient bool, send func(*Flight[K, V]) 
 func (t *Table[K, V]) Load(key K, send func(*Flight[K, V]) Reply[V]) *Flight[K, V] {
 	f, opened := t.begin(key, joinLoad, send)
 	if opened {
-		go t.run(f)
+		t.start(f)
 	}
 	return f
 }
@@ -451,10 +474,15 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	ks := s.keys[f.key]
 	switch {
 	case r.Err != nil:
-	case !f.attached:
+	case !f.attached || f.passed:
 		r = t.lookAgain(ks, f, r)
 	case r.Keep:
 		t.insert(f.key, r)
+	case !f.stored: // an own write may have left an entry before f was sent, from where f had to wait
+		t.remove(f.key)
+	}
+	if r.Err == nil {
+		ks.pass(f)
 	}
 	f.answer(r)
 	if !f.load {
@@ -470,7 +498,7 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 		// Model: pubsub, a fill that failed does not send the waiting one
 		// Model: pubsub, the waiting fill is sent by a reader, who may have left
 		t.sent(s, ks, next)
-		go t.run(next)
+		t.start(next)
 	}
 	s.release(f.key, ks)
 }
@@ -542,6 +570,8 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	ks.fills.detach() // Model: pubsub, a write's beginning does not detach the fill
 	if load == nil || ks.loads.sent != load {
 		ks.loads.detach()
+	} else {
+		load.stored = true
 	}
 	ks.writes = append(ks.writes, w)
 	// Model: pubsub, overlapping own writes do not doom each other
