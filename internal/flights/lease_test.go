@@ -1,6 +1,7 @@
 package flights
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,6 +82,46 @@ func TestH12_JoinPassesTheTestOfAHit(t *testing.T) {
 	b.wantLocal(2)
 }
 
+// H12: a fill whose lease is over shows what it brought, and an older entry must not
+// come back behind that with the next lease.
+func TestH12_LookingAgainTakesOutAnEntryThatIsOver(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	b.End(b.open(), value(1))
+	b.now = 100 // the lease is over
+	f := b.open()
+	next := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] { return Reply[int]{Err: context.Canceled} })
+	b.End(f, value(2)) // detached by who waits behind it
+	if r := f.Wait(background); r.Value != 2 {
+		t.Fatalf("got %+v", r)
+	}
+	next.Wait(background)
+	lease.Store(200)
+	b.wantLocal(0)
+}
+
+// A fresh read wants what Redis holds after it asked: what a fill of before it left
+// is no answer, although it is looked at again when the read is overtaken.
+func TestFreshReadIsNotAnsweredByWhatAFillOfBeforeItLeft(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	old := b.open()
+	entered, release := make(chan struct{}), make(chan struct{})
+	fresh := b.Fill(k, true, false, func(*Flight[string, int]) Reply[int] {
+		close(entered)
+		<-release
+		return value(2)
+	})
+	b.End(old, value(1))
+	<-entered
+	b.now = 100 // the lease is over: who asks now waits behind the fresh read, and detaches it
+	third := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] { return value(3) })
+	lease.Store(200)
+	close(release)
+	if r := fresh.Wait(background); r.Value != 2 {
+		t.Errorf("got %d, want what was sent after it asked", r.Value)
+	}
+	third.Wait(background)
+}
+
 // H3, Tracking: one push is the write's own, a second one is another's.
 func TestH3_SecondPushKeepsAWriteOut(t *testing.T) {
 	for pushes, want := range []int{1, 1, 0, 0} {
@@ -136,6 +177,26 @@ func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 		}
 		tb.EndClear()
 		tb.Close()
+	}
+}
+
+// What is set aside is good for as long as the option says, and no longer than its
+// key lives.
+func TestWhatIsSetAsideEnds(t *testing.T) {
+	for _, test := range []struct{ deadline, last int64 }{{clock.Never, 59}, {40, 39}} {
+		b := newBench(t)
+		b.SetAside(50)
+		r := value(1)
+		r.Deadline = test.deadline
+		b.End(b.open(), r)
+		b.now = 10
+		b.Cut()
+		for now, want := range map[int64]bool{10: true, test.last: true, test.last + 1: false, 1 << 40: false} {
+			b.now = now
+			if got := b.Aside(k) != nil; got != want {
+				t.Errorf("of an entry that ends at %d, at %d: served %t", test.deadline, now, got)
+			}
+		}
 	}
 }
 
