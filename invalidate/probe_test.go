@@ -206,3 +206,26 @@ func TestMembersEndAndMayBeOfAVersionToCome(t *testing.T) {
 		t.Errorf("what is no list has members: %v", got)
 	}
 }
+
+// H16: without a lease a probe needs not be a write, so a user without the right to it
+// may be forgiven; but who does not write because it is no master is no answer.
+func TestH16_AReplicasRefusalIsNoAnswer(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	for _, mode := range []Mode{PubSub, Tracking} {
+		st := listen(t, s, func(c *Config) { c.Mode = mode })
+		if err := st.Ask(); err != nil {
+			t.Fatal(err)
+		}
+		redistest.Do(t, admin, "REPLICAOF", "127.0.0.1", "1")
+		if err := st.Ask(); err == nil {
+			t.Errorf("%v: a replica answered", mode)
+		}
+		redistest.Do(t, admin, "REPLICAOF", "NO", "ONE")
+		redistest.Do(t, admin, "CONFIG", "SET", "min-replicas-to-write", "1")
+		if err := st.Ask(); err != nil {
+			t.Errorf("%v: a master that does not write, without a lease: %v", mode, err)
+		}
+		redistest.Do(t, admin, "CONFIG", "SET", "min-replicas-to-write", "0")
+	}
+}

@@ -161,7 +161,7 @@ func (m *Mutant) apply(root string) (map[string]string, error) {
 			text = string(data)
 		}
 		before := "\n" + strings.Join(e.Old, "\n") + "\n"
-		switch n := strings.Count(text, before); {
+		switch n := count(text, before); {
 		case len(e.Old) == 0:
 			return nil, fmt.Errorf("%s: %q says nothing of where in %s", m.At, m.Name, e.File)
 		case n != 1:
@@ -174,4 +174,16 @@ func (m *Mutant) apply(root string) (map[string]string, error) {
 		files[e.File] = strings.Replace(text, before, after, 1)
 	}
 	return files, nil
+}
+
+// count is strings.Count, also of what overlaps.
+func count(text, part string) (n int) {
+	for {
+		i := strings.Index(text, part)
+		if i < 0 {
+			return n
+		}
+		n++
+		text = text[i+1:]
+	}
 }

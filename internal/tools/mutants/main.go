@@ -199,7 +199,7 @@ func indent(s string) string {
 	const most = 40
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	if len(lines) > most {
-		lines = append(lines[:most], "...")
+		lines = append([]string{"..."}, lines[len(lines)-most:]...)
 	}
 	return "      | " + strings.Join(lines, "\n      | ")
 }

@@ -76,7 +76,7 @@ func (r *runner) test(ctx context.Context, files map[string]string, t Test, trie
 		return "", fmt.Errorf("it does not compile:\n%s", out)
 	}
 
-	run := exec.CommandContext(ctx, binary, "-test.run", t.Run, "-test.count", strconv.Itoa(tries), "-test.failfast",
+	run := exec.CommandContext(ctx, binary, "-test.v", "-test.run", t.Run, "-test.count", strconv.Itoa(tries), "-test.failfast",
 		"-test.timeout", (time.Duration(tries) * limit).String())
 	run.Dir = filepath.Join(r.root, t.Package)
 	var out bytes.Buffer
