@@ -188,13 +188,19 @@ func (l *link) closeAll() {
 func (l *link) closeNewest() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var newest *linkConn
+	l.newest().Conn.Close()
+}
+
+// newest returns the connection that was dialled last.
+//
+// REQUIRES: l.mu held.
+func (l *link) newest() (newest *linkConn) {
 	for c := range l.conns {
 		if newest == nil || c.nr > newest.nr {
 			newest = c
 		}
 	}
-	newest.Conn.Close()
+	return newest
 }
 
 // A gated client stops the stream at one of two places of its next connection.

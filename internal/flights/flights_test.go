@@ -181,7 +181,9 @@ func TestH10_ClearDoomsAllUntilItsEnd(t *testing.T) {
 	b.BeginClear()
 	b.wantLocal(0)
 	b.End(f, value(1))
+	b.wantLocal(0)
 	b.End(b.open(), value(2))
+	b.wantLocal(0)
 	w := b.BeginWrite(k, 1, nil)
 	b.EndWrite(w, true, value(3))
 	b.wantLocal(0)
@@ -191,6 +193,21 @@ func TestH10_ClearDoomsAllUntilItsEnd(t *testing.T) {
 	b.wantLocal(0)
 	b.End(b.open(), value(5))
 	b.wantLocal(5)
+}
+
+// H10: of two clears at once the one that ends first ends nothing for the other.
+func TestH10_ClearsMayOverlap(t *testing.T) {
+	b := newBench(t)
+	b.BeginClear()
+	b.BeginClear()
+	b.EndClear()
+	b.End(b.open(), value(1))
+	b.wantLocal(0)
+	b.EndWrite(b.BeginWrite(k, 0, nil), true, value(2))
+	b.wantLocal(0)
+	b.EndClear()
+	b.End(b.open(), value(3))
+	b.wantLocal(3)
 }
 
 // open0 opens a fill of k although it is in the tier.
@@ -342,6 +359,21 @@ func TestWaitingFillIsJudgedWhenItIsSent(t *testing.T) {
 	b.wantIdle()
 }
 
+// However many readers come behind a fill that they may not join, one fill waits.
+func TestOneFillIsSentAndOneWaits(t *testing.T) {
+	b := newBench(t)
+	f := b.open()
+	b.Message(k, 1, false)
+	second := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] { return value(2) })
+	if third := b.Fill(k, false, false, nil); third != second || second == f {
+		t.Errorf("the second reader joined the old fill: %t; the third waits apart: %t", second == f, third != second)
+	}
+	b.End(f, value(1))
+	if r := second.Wait(background); r.Value != 2 {
+		t.Errorf("who waited got %+v", r)
+	}
+}
+
 func TestWaiterLeavesWithItsOwnContext(t *testing.T) {
 	b := newBench(t)
 	f := b.open()
@@ -380,6 +412,26 @@ func TestLoadsQueueApartFromFills(t *testing.T) {
 	close(release)
 	if r := load.Wait(background); r.Value != 1 {
 		t.Errorf("the load answered %+v", r)
+	}
+}
+
+func TestH12_ReaderDoesNotJoinALoadOfBeforeAWrite(t *testing.T) {
+	b := newBench(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	load := b.Load(k, func(*Flight[string, int]) Reply[int] {
+		close(entered)
+		<-release
+		return Reply[int]{Value: 1}
+	})
+	<-entered
+	b.EndWrite(b.BeginWrite(k, 1, nil), true, Reply[int]{}) // a Delete
+	next := b.Load(k, func(*Flight[string, int]) Reply[int] { return Reply[int]{Value: 2} })
+	if next == load {
+		t.Error("a reader joined a load that began before its own process' write")
+	}
+	close(release)
+	if r := next.Wait(background); r.Value != 2 {
+		t.Errorf("the reader behind the write got %+v", r)
 	}
 }
 
@@ -477,6 +529,12 @@ func TestDeadlineEndsAHit(t *testing.T) {
 		b.now = now
 		b.wantLocal(want)
 	}
+}
+
+func TestH33_WriteThatFailedEntersNoTier(t *testing.T) {
+	b := newBench(t)
+	b.EndWrite(b.BeginWrite(k, 1, nil), false, value(1))
+	b.wantLocal(0)
 }
 
 func TestNoncesAreBounded(t *testing.T) {

@@ -1,6 +1,7 @@
 package flights
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,32 @@ func TestH14_SleepBeforeTheClockIsReadIsSeen(t *testing.T) {
 	b.wantLocal(0)
 }
 
+// H14: the process sleeps after its look at the clock: what enters the tier meanwhile
+// may have been fetched when the lease was over.
+func TestH14_WhatEntersAfterTheClockWasReadIsNotServed(t *testing.T) {
+	var lease atomic.Int64
+	lease.Store(100)
+	now, sleep := int64(0), func() {}
+	b := &bench{T: t}
+	b.Table = New(tier.New[string, int](tier.Bounds{Entries: 16}, tier.Adaptive), clock.NewManual(func() int64 {
+		read := now
+		sleep()
+		return read
+	}), &lease)
+	t.Cleanup(b.Close)
+	b.Resume()
+	f := b.open()
+	sleep = func() {
+		sleep = func() {}
+		now = 1000
+		b.End(f, value(1))
+	}
+	b.wantLocal(0)
+	if sleep(); b.tier.Peek(k) == nil {
+		t.Error("nothing entered: the test proves nothing")
+	}
+}
+
 // H12: a reader whose lease is over joins no fill that was sent before.
 func TestH12_JoinPassesTheTestOfAHit(t *testing.T) {
 	b, lease, _ := leasedBench(t)
@@ -79,6 +106,23 @@ func TestH12_JoinPassesTheTestOfAHit(t *testing.T) {
 	}
 	lease.Store(200)
 	b.wantLocal(2)
+}
+
+// H12: a fill whose lease is over shows what it brought, and an older entry must not
+// come back behind that with the next lease.
+func TestH12_LookingAgainTakesOutAnEntryThatIsOver(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	b.End(b.open(), value(1))
+	b.now = 100 // the lease is over
+	f := b.open()
+	next := b.Fill(k, false, false, func(*Flight[string, int]) Reply[int] { return Reply[int]{Err: context.Canceled} })
+	b.End(f, value(2)) // detached by who waits behind it
+	if r := f.Wait(background); r.Value != 2 {
+		t.Fatalf("got %+v", r)
+	}
+	next.Wait(background)
+	lease.Store(200)
+	b.wantLocal(0)
 }
 
 // H3, Tracking: one push is the write's own, a second one is another's.
@@ -136,6 +180,26 @@ func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 		}
 		tb.EndClear()
 		tb.Close()
+	}
+}
+
+// What is set aside is good for as long as the option says, and no longer than its
+// key lives.
+func TestWhatIsSetAsideEnds(t *testing.T) {
+	for _, test := range []struct{ deadline, last int64 }{{clock.Never, 59}, {40, 39}} {
+		b := newBench(t)
+		b.SetAside(50)
+		r := value(1)
+		r.Deadline = test.deadline
+		b.End(b.open(), r)
+		b.now = 10
+		b.Cut()
+		for now, want := range map[int64]bool{10: true, test.last: true, test.last + 1: false, 1 << 40: false} {
+			b.now = now
+			if got := b.Aside(k) != nil; got != want {
+				t.Errorf("of an entry that ends at %d, at %d: served %t", test.deadline, now, got)
+			}
+		}
 	}
 }
 
