@@ -90,7 +90,7 @@ stress: redis-server ## a random fleet for 8 minutes, a million operations: at e
 	FLIPCACHE_STRESS=8m go test -v -timeout 30m -run '^TestRandomizedFleet$$/^(pubsub|tracking)' ./hybrid
 
 .PHONY: check-history
-check-history: redis-server ## real processes under faults write down what they did, and it is judged: 1,000,000 operations (15 minutes)
+check-history: redis-server ## real processes under faults write down what they did, and it is judged: 2,000,000 operations (11 minutes)
 	go run ./internal/history/cmd -all $(HISTORYFLAGS)
 
 .PHONY: simulate
