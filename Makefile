@@ -128,3 +128,10 @@ bench-hitratio: ## hit ratios beside other caches, or of TRACE=path (3 minutes);
 .PHONY: bench-coherence
 bench-coherence: redis-server ## stale reads of this library and of its peers, with faults and without (12 minutes); report in benchmarks/results
 	go run ./benchmarks/cmd/coherence $(BENCHFLAGS)
+
+# Of all modes together.
+MINUTES ?= 30
+
+.PHONY: soak
+soak: redis-server ## a fleet under faults for MINUTES=30: memory, goroutines and files flat, no promise broken; report in benchmarks/results
+	go run ./benchmarks/cmd/soak -minutes $(MINUTES) $(SOAKFLAGS)

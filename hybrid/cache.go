@@ -77,6 +77,13 @@ type Options[K Key, V any] struct {
 	// Clone copies a value on its way into the local tier and out of it, for
 	// callers that change what they are given. nil: values are shared.
 	Clone func(V) V
+
+	// Audit is the share of local hits that are compared with what Redis holds, in
+	// the background: 0.001 is one in a thousand; 0: none. Stats and Offenders say
+	// what was found, and the Store's Logger. At most 1,000 hits a second are
+	// compared, for which Redis is asked; what is beyond that is skipped, as it is
+	// where Redis does not answer. It does not go with NoLocal.
+	Audit float64
 }
 
 // A Policy says which entry of the local tier makes room for a new one.
@@ -120,7 +127,7 @@ type Cache[K Key, V any] struct {
 	acked bool // writes are confirmed by all
 
 	// plain is the tier, for Get's short way: nil where a hit takes more than to
-	// return what is there.
+	// return what is there, a copy or a look whether it is to be audited.
 	plain *tier.Tier[K, V]
 }
 
@@ -152,6 +159,7 @@ type shared[K Key, V any] struct {
 
 	flights *flights.Table[K, V]
 	tier    *tier.Tier[K, V] // nil with NoLocal
+	audit   *auditor[K, V]   // nil without Options.Audit
 
 	hits     counter.Striped // the only one on the hit path
 	counters counters
@@ -204,12 +212,16 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	if !o.NoLocal {
 		c.tier = tier.New[K, V](tier.Bounds{Entries: o.LocalSize, Bytes: o.LocalBytes}, tier.Policy(o.Policy))
 	}
-	if c.clone == nil {
+	if c.clone == nil && o.Audit == 0 {
 		c.plain = c.tier
 	}
 	c.flights = flights.New(c.tier, s.clock, s.lease)
 	c.flights.SetAside(int64(s.serveStale))
 	c.flights.SetLife(int64(c.localTTL))
+	if o.Audit > 0 {
+		c.flights.Journal()
+		c.audit = newAuditor(c, o.Audit)
+	}
 
 	s.mu.Lock()
 	if s.closed {
@@ -222,6 +234,9 @@ func newCache[K Key, V any](s *Store, name string, o Options[K, V]) (*Cache[K, V
 	}
 	s.names[name] = true
 	s.caches = append(s.caches, c)
+	if c.audit != nil {
+		c.audit.start(s.ctx)
+	}
 	if s.announces {
 		c.channel = invalidate.Channel(name)
 	}
@@ -320,6 +335,12 @@ func (o *Options[K, V]) complete(mode invalidate.Mode) error {
 	case o.NoLocal:
 		errs = append(errs, optionError("NegativeTTL is %v although NoLocal is set: leave one of them out", o.NegativeTTL))
 	}
+	switch {
+	case !(o.Audit >= 0 && o.Audit <= 1):
+		errs = append(errs, optionError("Audit is %v: use 0 to 1", o.Audit))
+	case o.Audit > 0 && o.NoLocal:
+		errs = append(errs, optionError("Audit is %v although NoLocal is set: leave one of them out", o.Audit))
+	}
 	if o.Codec == nil {
 		var err error
 		if o.Codec, err = codec.Default[V](); err != nil {
@@ -339,7 +360,10 @@ func checkTTL(option string, ttl time.Duration) error {
 // Name returns the cache's name.
 func (c *Cache[K, V]) Name() string { return c.name }
 
-func (c *Cache[K, V]) close() { c.flights.Close() }
+func (c *Cache[K, V]) close() {
+	c.audit.close()
+	c.flights.Close()
+}
 
 func (c *Cache[K, V]) fail(op string, key K, err error) error {
 	return &Error{Op: op, Name: c.name, Key: keyText(key), Err: err}

@@ -58,7 +58,7 @@ func open(ctx context.Context, o StoreOptions) (*Store, error) {
 	s := &Store{
 		mode: o.Invalidation, announces: o.Invalidation == invalidate.PubSub || o.Announce, timeout: o.Timeout,
 		serveStale: o.ServeStaleFor, maxStaleness: o.MaxStaleness, clock: clock.NewCoarse(), opened: time.Now(), id: rand.Text(), logger: o.Logger,
-		names: make(map[string]bool), deaf: make(map[string]error),
+		auditGrace: auditGrace, names: make(map[string]bool), deaf: make(map[string]error),
 	}
 	if o.MaxStaleness > 0 {
 		s.lease = new(atomic.Int64)

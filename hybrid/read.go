@@ -108,6 +108,9 @@ func (c *Cache[K, V]) entry(key K, load bool) *tier.Entry[K, V] {
 // answer is a hit's.
 func (c *Cache[K, V]) answer(e *tier.Entry[K, V]) (V, error) {
 	c.hits.Inc()
+	if c.audit != nil {
+		c.audit.sample(e)
+	}
 	if e.Missing {
 		return e.Value, ErrNotFound
 	}

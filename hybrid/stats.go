@@ -1,6 +1,10 @@
 package hybrid
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
 
 // Stats counts what a cache did since New. All but Entries and Bytes only grow.
 type Stats struct {
@@ -26,6 +30,45 @@ type Stats struct {
 	// WriteBackErrors counts loaded values that were returned to the caller
 	// and could not be stored in Redis.
 	WriteBackErrors uint64
+
+	// Audit is what Options.Audit found; zero without it.
+	Audit AuditStats
+}
+
+// AuditStats are what Options.Audit found. A checked hit was compared with Redis; it
+// is stale if Redis held another value, and the local tier served the hit's entry
+// still 100 ms later. What is younger may be an invalidation under way, and counts as
+// good.
+type AuditStats struct {
+	Checked uint64
+	Skipped uint64 // drawn, but not checked: too many at a time, or no answer from Redis
+
+	// Stale hits, by how long at least their value had been replaced.
+	Under1s, Under5s, Under60s, Over60s uint64
+	Worst                               time.Duration // the longest of those times
+}
+
+// Stale returns the number of stale hits whose value had been replaced for age, at
+// least: 0 for all of them, 1 s, 5 s or 60 s; any other is rounded down to one of
+// these.
+func (a AuditStats) Stale(age time.Duration) (n uint64) {
+	for i := bucket(max(age, 0)); i < len(ages)+1; i++ {
+		n += [...]uint64{a.Under1s, a.Under5s, a.Under60s, a.Over60s}[i]
+	}
+	return n
+}
+
+// Nines returns how consistent local hits are, in nines: 3 says that 99.9 % of those
+// that were checked were not stale for age, as Stale counts it. Fewer than three stale
+// hits count as three, since no less can be ruled out by as many checks as these (at
+// 95 % confidence): without a stale hit 5 nines take 300,000 checks. It is 0 where too
+// few were checked.
+func (a AuditStats) Nines(age time.Duration) float64 {
+	bad := max(3, float64(a.Stale(age)))
+	if float64(a.Checked) <= bad {
+		return 0
+	}
+	return math.Log10(float64(a.Checked) / bad)
 }
 
 // counters are those off the hit path.
@@ -53,5 +96,33 @@ func (c *Cache[K, V]) Stats() Stats {
 		n := c.tier.Counts()
 		s.Entries, s.Bytes, s.Evicted = n.Entries, n.Bytes, n.Evicted
 	}
+	if c.audit != nil {
+		s.Audit = c.audit.counters.stats()
+	}
 	return s
+}
+
+type auditCounters struct {
+	checked, skipped atomic.Uint64
+	stale            [len(ages) + 1]atomic.Uint64
+	worst            atomic.Int64
+}
+
+func (a *auditCounters) stats() AuditStats {
+	return AuditStats{
+		Checked: a.checked.Load(), Skipped: a.skipped.Load(),
+		Under1s: a.stale[0].Load(), Under5s: a.stale[1].Load(), Under60s: a.stale[2].Load(), Over60s: a.stale[3].Load(),
+		Worst: time.Duration(a.worst.Load()),
+	}
+}
+
+// ages are the bounds of AuditStats' counts.
+var ages = [...]time.Duration{time.Second, 5 * time.Second, time.Minute}
+
+// bucket is the place of age among them.
+func bucket(age time.Duration) (i int) {
+	for i < len(ages) && age >= ages[i] {
+		i++
+	}
+	return i
 }

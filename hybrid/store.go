@@ -110,6 +110,8 @@ type Store struct {
 
 	checking sync.Mutex // held by the one Check that listens
 
+	auditGrace time.Duration // see auditor; tests set it, before any use
+
 	// hook, set by tests only and before any use, runs at the places where
 	// races are decided: see the constants.
 	hook func(place string, key string)

@@ -201,7 +201,8 @@ type shard[K comparable, V any] struct {
 	keys     map[K]*keyState[K, V]
 	spare    *keyState[K, V] // one that is in no map, to be used next; or nil
 	nonces   map[uint64]echo
-	_        [64]byte // shards are locked by different cores
+	journal  *journal[K] // nil: nobody asked for one
+	_        [64]byte    // shards are locked by different cores
 }
 
 // Table is the table of flights of one cache. Safe for concurrent use. Cut,
@@ -444,6 +445,11 @@ func (t *Table[K, V]) sent(s *shard[K, V], ks *keyState[K, V], f *Flight[K, V]) 
 	// Model: pubsub, cut: flights begun meanwhile are as good as others
 	// Model: pubsub, clear: own, fills meanwhile are as good as others
 	f.attached = s.live && s.clearing == 0 && len(ks.writes) == 0
+	if f.attached {
+		t.note(s, f.key, fillSent)
+	} else {
+		t.note(s, f.key, fillDetached)
+	}
 	if f.until = clock.Never; t.life != clock.Never && !f.load {
 		if now := t.clock.Exact(); t.life < clock.Never-now {
 			f.until = now + t.life
@@ -472,18 +478,21 @@ func (t *Table[K, V]) End(f *Flight[K, V], r Reply[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ks := s.keys[f.key]
+	what := fillDropped
 	switch {
 	case r.Err != nil:
 	case !f.attached || f.passed:
 		r = t.lookAgain(ks, f, r)
 	case r.Keep:
 		t.insert(f.key, r)
+		what = fillInserted
 	case !f.stored: // an own write may have left an entry before f was sent, from where f had to wait
 		t.remove(f.key)
 	}
 	if r.Err == nil {
 		ks.pass(f)
 	}
+	t.note(s, f.key, what)
 	f.answer(r)
 	if !f.load {
 		t.wg.Done()
@@ -565,6 +574,7 @@ func (t *Table[K, V]) BeginWrite(key K, nonce uint64, load *Flight[K, V]) *Write
 	defer s.mu.Unlock()
 	// Model: pubsub, a write's beginning leaves the entry
 	w.held = t.remove(key) // now: else it would be served while the reply is outstanding
+	t.note(s, key, writeBegun)
 	t.forget(key)
 	ks := s.state(key)
 	ks.fills.detach() // Model: pubsub, a write's beginning does not detach the fill
@@ -600,9 +610,12 @@ func (t *Table[K, V]) EndWrite(w *Write[K, V], ok bool, r Reply[V]) {
 	ks := s.keys[w.key]
 	// Model: tracking, own write, two pushes allowed
 	// Model: load, a detached load enters the tier
+	what := writeDropped
 	if ok && r.Keep && !w.doomed && w.pushes <= 1 && (w.load == nil || w.load.attached) {
 		t.insert(w.key, r)
+		what = writeInsert
 	}
+	t.note(s, w.key, what)
 	if state, known := s.nonces[w.nonce]; known {
 		// Model: pubsub, a write of unknown end keeps its nonce
 		if ok && state == pending {
@@ -632,13 +645,16 @@ func (t *Table[K, V]) Message(key K, nonce uint64, own bool) {
 		switch state, known := s.nonces[nonce]; {
 		case known && state == pending:
 			s.nonces[nonce] = seen
+			t.note(s, key, ownEcho)
 			return
 		case known && state == confirmed:
 			delete(s.nonces, nonce)
+			t.note(s, key, ownEcho)
 			return
 		} // a second echo, or one of a write that failed: as foreign
 	}
 	t.remove(key)
+	t.note(s, key, messageCame)
 	t.forget(key)
 	if ks := s.keys[key]; ks != nil {
 		ks.detach() // Model: pubsub, a message does not detach the fill
@@ -654,6 +670,7 @@ func (t *Table[K, V]) Push(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.remove(key)
+	t.note(s, key, pushCame)
 	t.forget(key)
 	if ks := s.keys[key]; ks != nil {
 		ks.detach() // Model: tracking, a fill enters whatever was pushed
@@ -665,7 +682,7 @@ func (t *Table[K, V]) Push(key K) {
 
 // DropAll tells that any key may have changed.
 func (t *Table[K, V]) DropAll() {
-	t.each(func(*shard[K, V]) {})
+	t.each(allDropped, func(*shard[K, V]) {})
 	t.aside.Store(nil)
 }
 
@@ -673,7 +690,7 @@ func (t *Table[K, V]) DropAll() {
 func (t *Table[K, V]) Cut() {
 	t.asideMu.Lock()
 	defer t.asideMu.Unlock()
-	held := t.each(func(s *shard[K, V]) { s.live = false })
+	held := t.each(cut, func(s *shard[K, V]) { s.live = false })
 	if t.asideFor > 0 && held != nil {
 		now := t.clock.Exact()
 		t.aside.Store(&aside[K, V]{held, now + min(t.asideFor, clock.Never-now)})
@@ -692,6 +709,7 @@ func (t *Table[K, V]) Resume() {
 		// Model: pubsub, resent: the resume forgets no nonces
 		clear(s.nonces) // a write that a client sent twice would pass for ours the second time
 		s.live = true
+		t.noteAll(s, resumed)
 		s.mu.Unlock()
 	}
 }
@@ -701,18 +719,18 @@ func (t *Table[K, V]) Resume() {
 func (t *Table[K, V]) BeginClear() {
 	t.asideMu.Lock()
 	defer t.asideMu.Unlock()
-	t.each(func(s *shard[K, V]) { s.clearing++ })
+	t.each(clearBegun, func(s *shard[K, V]) { s.clearing++ })
 	t.aside.Store(nil)
 }
 
 // EndClear ends what BeginClear began.
-func (t *Table[K, V]) EndClear() { t.each(func(s *shard[K, V]) { s.clearing-- }) }
+func (t *Table[K, V]) EndClear() { t.each(clearEnded, func(s *shard[K, V]) { s.clearing-- }) }
 
 // Close ends the table: nothing is kept, nothing more is sent, and nobody waits
 // any more, for a loader that does not return neither. It waits for the fills
 // under way.
 func (t *Table[K, V]) Close() {
-	t.each(func(s *shard[K, V]) {
+	t.each(allDropped, func(s *shard[K, V]) {
 		s.live, s.closed = false, true
 		for _, ks := range s.keys {
 			for _, l := range []*lane[K, V]{&ks.fills, &ks.loads} {
@@ -729,14 +747,15 @@ func (t *Table[K, V]) Close() {
 	t.wg.Wait()
 }
 
-// each changes every shard, detaches and dooms all that is under way there,
-// and then empties the tier, and returns what it held. A flight that begins in a
-// shard already done is judged by the shard's new state.
-func (t *Table[K, V]) each(change func(*shard[K, V])) *tier.Taken[K, V] {
+// each changes every shard, notes what that is, detaches and dooms all that is under
+// way there, and then empties the tier, and returns what it held. A flight that
+// begins in a shard already done is judged by the shard's new state.
+func (t *Table[K, V]) each(what string, change func(*shard[K, V])) *tier.Taken[K, V] {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
 		change(s)
+		t.noteAll(s, what)
 		for _, ks := range s.keys {
 			ks.detach() // Model: pubsub, cut: open fills go on
 			ks.doom()   // Model: pubsub, cut: open writes go on
