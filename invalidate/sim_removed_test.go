@@ -36,7 +36,7 @@ var simDefences = []struct{ name, file, old, new string }{
 	{"H4: a write of unknown end has no nonce", "internal/flights/flights.go",
 		"if ok && state == pending {", "if state == pending {"},
 	{"H6: a cut empties the tier", "internal/flights/flights.go",
-		"held := t.each(func(s *shard[K, V]) { s.live = false })", "var held *tier.Taken[K, V]\n\tfor i := range t.shards {\n\t\tt.shards[i].live = false\n\t}"},
+		"held := t.each(cut, func(s *shard[K, V]) { s.live = false })", "var held *tier.Taken[K, V]\n\tfor i := range t.shards {\n\t\tt.shards[i].live = false\n\t}"},
 	{"H6, Tracking: the end of a connection is a cut before anything fails by it", "invalidate/tracking.go",
 		"\t\ts.endLocked(Cut, cause)\n", ""},
 	{"H7: a cut detaches the open fills", "internal/flights/flights.go",
