@@ -57,10 +57,11 @@ type simRead struct {
 	key          int
 	begun        int64
 	floor, acked int
+	fresh        bool
 }
 
 func (j *simJudge) begin(p *simProc, key int) simRead {
-	return simRead{p, key, j.w.now, j.floor[p.id][key], j.acked[key]}
+	return simRead{p: p, key: key, begun: j.w.now, floor: j.floor[p.id][key], acked: j.acked[key]}
 }
 
 // returns tells that r returned pos: a hit, as of the time that the process's clock
@@ -83,6 +84,9 @@ func (j *simJudge) returns(r simRead, pos int, hit bool) {
 	}
 	if latest < r.acked {
 		w.broken("no read is older than an acknowledged write", "#%d of k%d was acknowledged before p%d began to read, which got #%d (%s)", r.acked, r.key, r.p.id, pos, how)
+	}
+	if r.fresh && h.all[latest].until < r.begun {
+		w.broken("a fresh read is asked of Redis", "p%d got #%d of k%d, which was replaced before it asked", r.p.id, pos, r.key)
 	}
 	// What has expired while a fill of it was under way, a reader that has joined may get.
 	excused := h.all[latest].expired && !hit

@@ -69,6 +69,7 @@ func (r *simRedis) newVal() int {
 // read is Cache.Get, and with fresh that of a Fresh view.
 func (p *simProc) read(key int, fresh bool) {
 	r := p.w.judge.begin(p, key)
+	r.fresh = fresh
 	if !fresh {
 		if e := p.table.Hit(key); e != nil {
 			p.underWay--
@@ -303,10 +304,16 @@ func (p *simProc) clear() {
 	p.w.stats.clears++
 	p.held(p.table.BeginClear)
 	p.w.logf("p%d begins to clear", p.id)
-	over := func() {
+	gone := make([]int, p.w.cfg.keys)
+	over := func(err error) {
 		p.held(p.table.EndClear)
 		p.underWay--
-		p.w.logf("p%d has cleared", p.id)
+		p.w.logf("p%d has cleared, %v", p.id, err)
+		for k, pos := range gone {
+			if err == nil {
+				p.w.judge.shown(p, k, pos)
+			}
+		}
 	}
 	var all []string
 	if p.pubsub != nil {
@@ -319,10 +326,10 @@ func (p *simProc) clear() {
 				batch(from)
 				return
 			}
-			over()
+			over(err)
 		}, func(*simConn) simReply {
 			for k := from; k < min(from+2, p.w.cfg.keys); k++ {
-				p.w.redis.unlink(k)
+				gone[k] = p.w.redis.unlink(k)
 			}
 			p.w.redis.publishAll(all)
 			return simReply{}

@@ -333,8 +333,11 @@ func (r *simRedis) breakOff(c *simConn, lost bool) {
 		if len(c.in) > 0 {
 			c.in = c.in[:r.w.rng.n(len(c.in)+1)]
 		}
-		c.in = append(c.in, simItem{kind: 'e'})
-		c.deaf = true
+		if c.deaf = true; r.w.rng.one(3) { // in silence
+			c.endAt = r.w.now + int64(50+r.w.rng.n(400))*int64(time.Millisecond)
+		} else {
+			c.in = append(c.in, simItem{kind: 'e'})
+		}
 	}
 	if c.closed {
 		r.drop(c)

@@ -255,6 +255,9 @@ func (w *world) sleep(p *simProc, whole bool) {
 		p.stopped++
 	}
 	n := 1 + w.rng.n(16)
+	if w.rng.one(8) {
+		n = 1 + w.rng.n(300)
+	}
 	w.logf("p%d sleeps, whole %t", p.id, whole)
 	if w.rng.one(3) {
 		w.now += int64(w.rng.n(int(max(w.cfg.lease, 50*time.Millisecond))))
