@@ -7,11 +7,8 @@ import "time"
 // The referee is one process that looks, again and again, at what Redis holds, and
 // strikes from the table what Redis has lost. A verdict that was found before it has
 // looked may be wrong: a read that returned an older version may have been answered by
-// a Redis that has lost the newer one. So who judges reads
-//
-//	before := t.Looks() // when the read is over
-//	... until t.Looked() > before
-//	t.Judge(...)
+// a Redis that has lost the newer one. So who judges reads asks for Looks when a read
+// is over, and judges it when Looked is more than that.
 //
 // Whatever a read is judged by was in the table when it began, so a look that begins
 // later than it ended has seen all of that.
