@@ -85,13 +85,12 @@ func newTwins(t *testing.T) *twins {
 // machine is one run: a cache of a new name in both processes, and the map.
 type machine struct {
 	*twins
-	caches   [2]*Cache[string, int64]
-	name     string
-	ttl      time.Duration
-	now      time.Duration
-	want     map[string]lives
-	keys     *rapid.Generator[string]
-	negative bool
+	caches [2]*Cache[string, int64]
+	name   string
+	ttl    time.Duration
+	now    time.Duration
+	want   map[string]lives
+	keys   *rapid.Generator[string]
 }
 
 // lives is a value with its end; 0: none.

@@ -9,16 +9,15 @@ import (
 // sections it calls: these two wait for channels and timers, and so cannot be run
 // step by step.
 type simHold struct {
-	phase    simPhase
-	id       uint64
-	answer   <-chan struct{}
-	failed   <-chan error
-	until    int64 // next tick, next attempt, or when the first answer has to be there
-	sub      *simConn
-	tokens   int
-	attempts int
-	begun    error // of what was sent to begin the session
-	ready    bool
+	phase  simPhase
+	id     uint64
+	answer <-chan struct{}
+	failed <-chan error
+	until  int64 // next tick, next attempt, or when the first answer has to be there
+	sub    *simConn
+	tokens int
+	begun  error // of what was sent to begin the session
+	ready  bool
 }
 
 type simPhase byte
