@@ -76,8 +76,6 @@ var simDefences = []struct{ name, file, old, new string }{
 		"if floor {", "if false {"},
 	{"H12: what a fill shows and may not keep leaves no older entry", "internal/flights/flights.go",
 		"case !f.stored: //", "case false: //"},
-	{"H12: a fill and a load side by side do not step back", "internal/flights/flights.go",
-		"ks.pass(f)", ""},
 	{"a fill that fails sends the waiting one", "internal/flights/flights.go",
 		"} else if next != nil {", "} else if next != nil && r.Err == nil {"},
 }
