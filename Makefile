@@ -85,6 +85,10 @@ lint: ## gofmt, go vet and staticcheck, in every module
 hazards: redis-server ## the named hazard tests, 20 times under the race detector
 	go test -race -count=20 -timeout 90m -parallel 6 -run '^TestH[0-9]+_' ./hybrid ./invalidate ./internal/flights
 
+.PHONY: mutants
+mutants: redis-server ## take one defence at a time out of the code: its named test has to fail; RUN=H12 for some
+	@go run ./internal/tools/mutants $(if $(RUN),-run '$(RUN)')
+
 .PHONY: stress
 stress: redis-server ## a random fleet for 8 minutes, a million operations: at each pause every tier equals Redis
 	FLIPCACHE_STRESS=8m go test -v -timeout 30m -run '^TestRandomizedFleet$$/^(pubsub|tracking)' ./hybrid

@@ -93,16 +93,17 @@ type sliced struct {
 	needed []*decl
 }
 
-// namesOf returns what d declares; a method's is that of its type.
+// namesOf returns what d declares; of a method its own name and its type's.
 func namesOf(d ast.Decl) (names []string) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
 		if d.Recv == nil {
 			return []string{d.Name.Name}
 		}
+		names = []string{d.Name.Name}
 		ast.Inspect(d.Recv.List[0].Type, func(n ast.Node) bool {
-			if id, ok := n.(*ast.Ident); ok && names == nil {
-				names = []string{id.Name}
+			if id, ok := n.(*ast.Ident); ok && len(names) == 1 {
+				names = append(names, id.Name)
 			}
 			return true
 		})
