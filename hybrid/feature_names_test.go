@@ -321,7 +321,7 @@ func TestH34_ClearOfManyKeysFloodsNobody(t *testing.T) {
 			t.Errorf("process %d still holds %d entries", i, e)
 		}
 	}
-	if keys := keysPerTransaction(t, admin); keys > 2*scanCount {
+	if keys := keysPerTransaction(t, admin); keys > 2000 { // a step of a scan is 1,000, give or take
 		t.Errorf("batches of %d keys in the mean", keys)
 	}
 }

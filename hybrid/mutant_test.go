@@ -202,6 +202,24 @@ func TestH3_TrackingWriteReplacedBeforeItIsReadBackIsNotKept(t *testing.T) {
 	}
 }
 
+// H3: Redis does not track the key that is written: the EXISTS before it has it do so,
+// or else the push of a foreign write would pass for that of one's own.
+func TestH3_TrackingWriteOfAKeyThatRedisDoesNotTrackIsNotKept(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	p := join(t, s, invalidate.Tracking)
+	g := newGate(p, afterWriteReply, "k")
+	wait := async(func() { p.Set(ctx, "k", "mine") })
+	<-g.reached
+	redistest.Do(t, admin, "SET", "n:k", "foreign")
+	fence(t, p.store)
+	close(g.open)
+	wait()
+	if v := p.local("k"); v == "mine" {
+		t.Error("the writer holds what was replaced, and nobody will tell it")
+	}
+}
+
 // beforeGetConn does something once before a GET.
 type beforeGetConn struct {
 	net.Conn
