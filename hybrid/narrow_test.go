@@ -259,6 +259,7 @@ func TestTrackingHoldsNoLoadedValueThatRedisDoesNotTrack(t *testing.T) {
 // H13: one master of a cluster is silent. What is of it is served no longer than the
 // lease, and again when it speaks.
 func TestH13_SilentMasterOfACluster(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	p := join(t, s, invalidate.Tracking, inCluster())
 	redistest.Do(t, redistest.Client(t, s), "SET", "n:k", "v")
@@ -282,6 +283,7 @@ func TestH13_SilentMasterOfACluster(t *testing.T) {
 // key, so that one's own write needs the EXISTS all the same. Without it the push of a
 // foreign write would pass for that of one's own.
 func TestH17_OwnWriteBehindAMoveIsTracked(t *testing.T) {
+	t.Parallel()
 	s := redistest.Cluster(t)
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking) // without a lease a probe comes every 5 s
@@ -311,6 +313,7 @@ func TestH17_OwnWriteBehindAMoveIsTracked(t *testing.T) {
 // H5, H10, H34: what a Clear sends in a cluster: steps of a bounded number of keys,
 // and each removal with its announcement in one transaction.
 func TestH34_WhatAClearSendsInACluster(t *testing.T) {
+	t.Parallel()
 	s, err := redisserver.StartCluster(1, 0)
 	if err != nil {
 		t.Fatal(err)
