@@ -42,7 +42,7 @@ func (p plan) measure(ctx context.Context, m mode, kind *string) (r row, err err
 	outcome, err := fleet.Run{
 		Config: fleet.Config{
 			Workers: p.workers, Keys: p.keys, Variant: m.name, MaxStaleness: p.lease, Duration: p.length(), LocalTTL: time.Minute,
-			Chaos: true, Reads: p.reads, Writes: p.writes, ValueSize: valueSize, Seed: p.seed, LieEvery: p.lieEvery,
+			Chaos: !m.acked, Tolerant: true, Reads: p.reads, Writes: p.writes, ValueSize: valueSize, Seed: p.seed, LieEvery: p.lieEvery,
 		},
 		Redis:   fleet.Redis{Client: server.ClientOption(), Pid: server.Pid()},
 		Compare: true,

@@ -45,7 +45,8 @@ func (s *soak) markdown(picture string) string {
 	fmt.Fprintf(&b, `
 %d processes share a redis-server; each reads %d times a second and writes %d times, %d keys by Zipf's law, through
 a cache with MaxStaleness %v and room for half of them. All the while links are cut, stalled, delayed and throttled,
-all connections killed, processes and the server frozen (seed %d); the last three seconds are calm.
+all connections killed, processes and the server frozen (seed %d); the last three seconds are calm. Acknowledged writes
+are tried without faults: a writer whose connection is new waits for ten seconds and more, and here the next fault comes sooner.
 
 - Each worker's memory, goroutines and files are sampled. A line is fitted through the samples after the first fifth of
   the run (its slope is the median of the slopes between all pairs); what it grows by may be no more than the bound. What
