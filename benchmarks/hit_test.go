@@ -68,3 +68,31 @@ func benchmarkHit(b *testing.B, goroutines int, store *hybrid.Store) {
 		b.Errorf("not all reads were local: %+v", s)
 	}
 }
+
+// BenchmarkAuditedHit reads local keys of a cache without Audit and of one that has
+// one hit in a thousand compared with Redis.
+func BenchmarkAuditedHit(b *testing.B) {
+	ctx := context.Background()
+	ks := sides.Keys(keyCount)
+	order := sides.Shuffled(ks, 1)
+	store := openStore(b, invalidate.PubSub, 0)
+	side := func(name string, share float64) sides.Side {
+		cache := newCache(b, store, name, hybrid.Options[string, string]{TTL: time.Hour, Audit: share})
+		for _, k := range ks {
+			if err := cache.Set(ctx, k, value); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return sides.Side{Name: name, Run: func(_, n int) {
+			for range n / keyCount {
+				for _, k := range order {
+					if v, err := cache.Get(ctx, k); err != nil || len(v) != len(value) {
+						b.Error("not the value", err)
+						return
+					}
+				}
+			}
+		}}
+	}
+	sides.Compare(b, 1, 50*keyCount, side("off", 0), side("audited", 0.001))
+}
