@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -61,8 +63,9 @@ type acks struct {
 	mu   sync.Mutex // guards open; taken after Stream.mu, if both are
 	open map[uint64]*question
 
-	owed  chan answer // to be sent; where it is full, one is forgotten, which costs the asker a lease
-	start sync.Once   // of the goroutine that sends them
+	lost  atomic.Int64 // when a list was found to lack this process, which was in it; 0: never
+	owed  chan answer  // to be sent; where it is full, one is forgotten, which costs the asker a lease
+	start sync.Once    // of the goroutine that sends them
 }
 
 // question is what was asked after a write: in a cluster of those who listen to one
@@ -136,11 +139,25 @@ func (s *Stream) questionAll(ctx context.Context, client rueidis.Client, name st
 		at := c.placesOf(name, written)
 		q = s.newQuestion(len(at.ask))
 		members, floor, err = at.askAll(ctx, q)
-		return q, members, floor, err
+	} else {
+		q = s.newQuestion(1)
+		members, floor, err = s.askAll(ctx, client, name, q.ids[0])
 	}
-	q = s.newQuestion(1)
-	members, floor, err = s.askAll(ctx, client, name, q.ids[0])
-	return q, members, floor, err
+	return q, members, floor || s.mayLack(name, members), err
+}
+
+// mayLack says whether Redis may have lost who else listens to the cache name, by
+// FLUSHALL or an eviction, while their leases run: this process would be lost, too,
+// until its next probe, which is when it finds out.
+func (s *Stream) mayLack(name string, members []Member) bool {
+	if at := s.acks.lost.Load(); at != 0 && s.isYoung(at) {
+		return true
+	}
+	s.mu.Lock()
+	t := s.topics[name]
+	member := t != nil && t.member
+	s.mu.Unlock()
+	return member && !slices.ContainsFunc(members, func(m Member) bool { return m.ID == s.sender.String() })
 }
 
 // newQuestion returns one of so many masters.

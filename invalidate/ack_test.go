@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -58,6 +59,51 @@ func TestH16_YoungConnectionToAYoungServerWaitsForTheFloor(t *testing.T) {
 	dialed.Store(clock.Now() - int64(2*MaxMaxStaleness))
 	if err := st.Confirm(context.Background(), client, "n"); err != nil {
 		t.Errorf("old: %v", err)
+	}
+}
+
+// FLUSHALL, or an eviction, takes the list of those who listen, and who has a lease is
+// not known until all have put themselves in again.
+func TestListThatRedisHasLostLacksOthers(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	dialed := new(atomic.Int64)
+	dialed.Store(clock.Now() - int64(2*MaxMaxStaleness))
+	old := func(c *Config) { c.MaxStaleness, c.Lease, c.Dialed = time.Second, new(atomic.Int64), dialed }
+	st, other := listen(t, s, old), listen(t, s, old)
+	for _, st := range []*Stream{st, other} {
+		if err := st.Join(t.Context(), "n", &recorder{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	confirm := func() (unknown bool) {
+		t.Helper()
+		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		err := st.Confirm(short, admin, "n")
+		var u *Unconfirmed
+		if err == nil {
+			return false
+		}
+		if !errors.As(err, &u) || !slices.ContainsFunc(u.Members, func(m Member) bool { return m.ID == "" }) {
+			t.Fatal(err)
+		}
+		return true
+	}
+	if confirm() {
+		t.Error("all are listed, and not known")
+	}
+	redistest.Do(t, admin, "FLUSHALL")
+	if !confirm() {
+		t.Error("the list is lost, and nobody is waited for")
+	}
+	eventually(t, "somebody is listed again", func() bool {
+		m, err := st.Members(t.Context(), "n")
+		return err == nil && len(m) > 0
+	})
+	redistest.Do(t, admin, "ZREM", membersPrefix+"n", other.member())
+	if !confirm() {
+		t.Error("the list was lost a moment ago, and nobody is waited for")
 	}
 }
 

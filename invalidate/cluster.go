@@ -206,14 +206,16 @@ func (c *cluster) hangUp() {
 }
 
 // registerEach is register where each cache's list is in a slot of its own.
-func (s *Stream) registerEach(ctx context.Context, client rueidis.Client, lists []string) error {
-	errs := make([]error, len(lists))
+func (s *Stream) registerEach(ctx context.Context, client rueidis.Client, lists []string) ([]bool, error) {
+	added, errs := make([]bool, len(lists)), make([]error, len(lists))
 	var wg sync.WaitGroup
 	for i, list := range lists {
 		wg.Go(func() {
-			errs[i] = s.registerAs(ctx, client, []string{slots.Beside(fmt.Sprintf("%s%v:", processPrefix, s.sender), list), list}, "", "")
+			var one []bool
+			one, errs[i] = s.registerAs(ctx, client, []string{slots.Beside(fmt.Sprintf("%s%v:", processPrefix, s.sender), list), list}, "", "")
+			added[i] = len(one) > 0 && one[0]
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return added, errors.Join(errs...)
 }

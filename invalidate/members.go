@@ -25,18 +25,20 @@ const (
 // registerScript: KEYS are the member lists of the caches, ARGV[1] what stands
 // there for this process, ARGV[2] the membership in ms, ARGV[3] and ARGV[4] a
 // channel, or nothing, and a message. It is a write: no replica and no master
-// that lacks its replicas (min-replicas-to-write) does it.
+// that lacks its replicas (min-replicas-to-write) does it. It returns for each list
+// whether the process was not there.
 var registerScript = rueidis.NewLuaScript(`
+local added = {}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 for i = 2, #KEYS do
-  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
+  added[i - 1] = redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. now)
   redis.call('PEXPIRE', KEYS[i], ARGV[2])
 end
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
-return 1
+return added
 `)
 
 // register renews this process's membership in its caches, and publishes
@@ -59,38 +61,48 @@ func (s *Stream) register(channel, message string) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 	defer cancel()
 	client := s.ear.commands()
+	var added []bool
 	switch {
 	case s.unlisted.Load():
 	case client.Mode() == rueidis.ClientModeCluster:
-		err = s.registerEach(ctx, client, lists)
+		added, err = s.registerEach(ctx, client, lists)
 	default:
-		err = s.registerAs(ctx, client, append([]string{processKey(s.sender)}, lists...), channel, message)
+		added, err = s.registerAs(ctx, client, append([]string{processKey(s.sender)}, lists...), channel, message)
 		done = err == nil
 	}
 	if s.forgives(err) {
 		s.unlisted.Store(true)
-		err = nil
+		added, err = nil, nil
 	}
 	if err == nil {
-		s.registered(topics)
+		s.registered(topics, added)
 	}
 	return done, err
 }
 
-// registered tells that the process is a member of the caches of topics.
-func (s *Stream) registered(topics []*topic) {
+// registered tells that the process is a member of the caches of topics; added says in
+// which lists it was not any more: those are others' that Redis has lost.
+func (s *Stream) registered(topics []*topic, added []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range topics {
+	for i, t := range topics {
+		if t.member && i < len(added) && added[i] {
+			s.acks.lost.Store(s.cfg.now())
+		}
 		t.member = true
 		s.resume(t)
 	}
 }
 
 // registerAs runs the script with these keys.
-func (s *Stream) registerAs(ctx context.Context, client rueidis.Client, keys []string, channel, message string) error {
-	return registerScript.Exec(ctx, client, keys,
-		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message}).Error()
+func (s *Stream) registerAs(ctx context.Context, client rueidis.Client, keys []string, channel, message string) (added []bool, err error) {
+	r := registerScript.Exec(ctx, client, keys,
+		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message})
+	all, err := r.AsIntSlice()
+	for _, n := range all {
+		added = append(added, n == 1)
+	}
+	return added, err
 }
 
 // farewell bounds leave: where Redis is silent, the membership ends by itself.

@@ -156,7 +156,7 @@ func (p *simProc) ask(first bool) {
 			}
 			return
 		}
-		p.held(func() { p.stream.registered([]*topic{p.topic}) })
+		p.held(func() { p.stream.registered([]*topic{p.topic}, nil) })
 		if p.tracking != nil {
 			p.later("its probe was answered", func() { p.held(func() { p.tracking.probed(id, token) }) })
 		}
