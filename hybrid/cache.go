@@ -3,7 +3,6 @@ package hybrid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -367,10 +366,7 @@ func (c *Cache[K, V]) close() {
 }
 
 func (c *Cache[K, V]) fail(op string, key K, err error) error {
-	if errors.Is(err, context.Canceled) && c.store.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w: %w", ErrClosed, err) // which ended dials, too
-	}
-	return &Error{Op: op, Name: c.name, Key: keyText(key), Err: err}
+	return &Error{Op: op, Name: c.name, Key: keyText(key), Err: c.store.ifClosed(err)}
 }
 
 // driver is the cache as the stream sees it.

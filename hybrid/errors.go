@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -181,6 +182,15 @@ func (s *Store) reason(ctx context.Context, err error) error {
 		return ErrClosed
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from Redis within Timeout (%v): %w", s.timeout, err)
+	}
+	return err
+}
+
+// ifClosed is err, and ErrClosed where it comes of Close, which ends what is under way,
+// dials too.
+func (s *Store) ifClosed(err error) error {
+	if (errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed)) && s.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func (c *Cache[K, V]) Keys(ctx context.Context) iter.Seq2[K, error] {
 		})
 		if err != nil {
 			var zero K
-			yield(zero, &Error{Op: "keys", Name: c.name, Err: redisError(err)})
+			yield(zero, &Error{Op: "keys", Name: c.name, Err: c.store.ifClosed(redisError(err))})
 		}
 	}
 }
@@ -71,7 +71,7 @@ func (c *Cache[K, V]) Clear(ctx context.Context) error {
 		err = c.confirm(ctx)
 	}
 	if err != nil {
-		return &Error{Op: "clear", Name: c.name, Err: redisError(err)}
+		return &Error{Op: "clear", Name: c.name, Err: c.store.ifClosed(redisError(err))}
 	}
 	return nil
 }

