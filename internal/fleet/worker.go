@@ -210,7 +210,7 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 		began := judge.Now()
 		version, err := w.cache.Get(ctx, name)
 		took := judge.Now() - began
-		w.meter.Read(took, err == nil)
+		local := w.meter.Read(took, err == nil)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -226,7 +226,7 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 			version = mark.Version - 1
 			w.res.Lies++
 		}
-		r := read{key, mark, began, version, 0}
+		r := read{key, mark, began, version, local, 0}
 		switch {
 		case version >= mark.Version: // there was none newer
 		case !w.Refereed:
@@ -248,6 +248,7 @@ type read struct {
 	mark    judge.Mark
 	began   time.Duration
 	version uint64
+	local   bool
 	looks   uint64 // of the referee, that had begun when it was over
 }
 
@@ -257,7 +258,7 @@ func (w *worker) judge(r read) {
 		return
 	}
 	w.res.Stale++
-	w.meter.Stale(verdict.Age)
+	w.meter.Stale(verdict.Age, r.local)
 	if mended := w.began + w.Duration - chaosPauses + mendTime; w.Chaos && r.began > mended {
 		w.res.NotMended = max(w.res.NotMended, verdict.Age)
 	}
