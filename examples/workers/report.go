@@ -57,11 +57,11 @@ type run struct {
 	Lies           uint64    `json:"lies,omitempty"`
 	Errors         uint64    `json:"errors,omitempty"`
 	NotMended      float64   `json:"stale_age_after_chaos_max_ms"`
-	*failovers
+	*Switches
 }
 
-// failovers is what several servers did beside.
-type failovers struct {
+// Switches is what several servers did beside.
+type Switches struct {
 	Kills      int    `json:"masters_killed"`
 	Failovers  int    `json:"failovers"` // servers that became masters
 	Moves      int    `json:"slots_moved"`
@@ -139,7 +139,7 @@ func (r *run) sum(o fleet.Outcome) error {
 	}
 	if r.Server != "standalone" {
 		slices.Sort(again)
-		r.failovers = &failovers{Kills: o.Kills, Failovers: len(o.Promotions), Moves: o.Moves, WritesLost: o.Lost}
+		r.Switches = &Switches{Kills: o.Kills, Failovers: len(o.Promotions), Moves: o.Moves, WritesLost: o.Lost}
 		if n := len(again); n > 0 {
 			r.Served = served{n, again[(n-1)/2].Seconds() * 1000, again[n-1].Seconds() * 1000}
 		}
