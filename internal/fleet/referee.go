@@ -53,9 +53,9 @@ type referee struct {
 	promoted   chan struct{} // of capacity 1
 
 	// Of the one that looks.
-	held  map[int]held // what there was at the look before, in this doubt
-	lost  uint64
-	why   error // the last look came to nothing; nil: it did not
+	held map[int]held // what there was at the look before, in this doubt
+	lost uint64
+	why  error // the last look came to nothing; nil: it did not
 }
 
 // seen is what was last seen of a server.
