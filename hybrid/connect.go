@@ -25,9 +25,10 @@ import (
 // connection is what a Store speaks to Redis by.
 type connection struct {
 	client rueidis.Client
-	data   rueidis.Client     // for what a tier may hold: with Tracking the stream's, else client
-	stream *invalidate.Stream // nil with invalidate.Off
-	hangUp context.CancelFunc // cuts client's connections
+	data   rueidis.Client                     // for what a tier may hold: with Tracking the stream's, else client
+	stream *invalidate.Stream                 // nil with invalidate.Off
+	hangUp context.CancelFunc                 // cuts client's connections
+	ear    *atomic.Pointer[invalidate.Stream] // stream, where client has to be led to its master
 }
 
 func (c connection) closeStream() {
@@ -97,9 +98,13 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		data.Dialer.Timeout = o.Timeout
 	}
 	connections, hangUp := context.WithCancel(context.Background())
-	c.hangUp = hangUp
+	c.hangUp, c.ear = hangUp, new(atomic.Pointer[invalidate.Stream])
+	ear := c.ear
 	until := dial.Until(connections, o.Client)
 	data.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		if stream := ear.Load(); stream != nil {
+			stream.Dialing(addr)
+		}
 		conn, err := until(ctx, addr, d, t)
 		s.dialed.Store(clock.Now())
 		return conn, err
@@ -137,14 +142,20 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 	if s.mode == invalidate.Off {
 		return nil
 	}
-	stream, err := invalidate.Open(ctx, invalidate.Config{
+	config := invalidate.Config{
 		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Lease: s.lease,
 		Announces: s.announces, Dialed: &s.dialed, Logger: o.Logger,
-	})
+	}
+	if s.mode == invalidate.PubSub {
+		config.Data = client
+	}
+	stream, err := invalidate.Open(ctx, config)
 	if err != nil {
 		return fmt.Errorf("listen for invalidations at %s, mode %v: %w", at, s.mode, redisError(err))
 	}
-	c.stream = stream
+	if c.stream = stream; config.Data != nil {
+		c.ear.Store(stream) // a probe finds out what happened before
+	}
 	if tracked := stream.Tracked(); tracked != nil {
 		c.data = tracked
 	}

@@ -84,6 +84,82 @@ func TestH16_SentinelsNameAnotherMasterAndTheOldOneLives(t *testing.T) {
 	}
 }
 
+// H16: with PubSub another client than the stream's reads and writes. Where that one is
+// the last to know of a switch, it goes on filling the tier with what the old master
+// has.
+func TestH16_ReadsGoToTheOldMasterWhileTheStreamHasLeft(t *testing.T) {
+	t.Parallel()
+	s := redistest.Sentinel(t, nil)
+	old := s.Master()
+	late := &firstSilent{of: make(map[string]bool)}
+	for _, one := range s.Sentinels {
+		late.of[one.Addr] = true
+	}
+	b := join(t, s, invalidate.PubSub, func(o *StoreOptions, c *Options[string, string]) {
+		o.MaxStaleness, o.Timeout, c.LocalTTL = clusterLease, time.Second, -1
+		o.Client.DialCtxFn = late.dial // the first client that is made reads and writes
+	})
+	redistest.Do(t, redistest.Client(t, old), "SET", "n:k", "v1")
+	holds(t, b, "k", "v1")
+	late.silent.Store(true)
+	promoted, err := s.Failover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	redistest.Do(t, redistest.Client(t, promoted), "SET", "n:k", "v2")
+	written := clock.Now()
+	fromOld := 0
+	for {
+		now := clock.Now()
+		age := time.Duration(now - written)
+		if b.local("k") == "v1" && age > clusterLease {
+			t.Fatalf("v1 was served locally %v after v2 was written at the new master", age)
+		}
+		if v, _ := b.Get(ctx, "k"); v == "v2" && b.local("k") == "v2" {
+			break
+		} else if v == "v1" {
+			fromOld++
+		}
+		if age > 20*time.Second {
+			t.Fatalf("it does not follow: %v", b.store.State())
+		}
+	}
+	t.Logf("served the new master's value %v after it was written; the old one was read %d times until then", time.Duration(clock.Now()-written), fromOld)
+	if fromOld == 0 {
+		t.Error("the old master was not read, so this proves nothing")
+	}
+}
+
+// firstSilent is a dialer whose first connection to one of some addresses can be
+// silent.
+type firstSilent struct {
+	of     map[string]bool
+	dialed atomic.Bool
+	silent atomic.Bool
+}
+
+func (f *firstSilent) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || !f.of[addr] || f.dialed.Swap(true) {
+		return c, err
+	}
+	return &silentConn{c, f}, nil
+}
+
+type silentConn struct {
+	net.Conn
+	f *firstSilent
+}
+
+func (c *silentConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.f.silent.Load() {
+			return n, err
+		}
+	}
+}
+
 // H16: the master dies, and another takes its place: the tiers are emptied, and agree
 // with the new one, which may lack what the old one had.
 func TestH16_MasterDiesAndSentinelsReplaceIt(t *testing.T) {

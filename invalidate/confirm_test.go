@@ -118,7 +118,7 @@ func TestH16_OneSentinelThatNamesAnotherMasterIsEnough(t *testing.T) {
 			q := asSentinels(t, test.all...)
 			short, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
-			err := q.confirm(short, map[string]rueidis.Client{"10.0.0.1:6379": nil})
+			err := q.confirm(short, []map[string]rueidis.Client{{"10.0.0.1:6379": nil}})
 			got := ""
 			if errors.Is(err, errSwitched) {
 				got = "switched"

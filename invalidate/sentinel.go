@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,8 +76,8 @@ func (q *sentinels) client(addr string) rueidis.Client {
 	return c
 }
 
-// confirm asks whether one of masters is the master.
-func (q *sentinels) confirm(ctx context.Context, masters map[string]rueidis.Client) error {
+// confirm asks whether the master is in all of led.
+func (q *sentinels) confirm(ctx context.Context, led []map[string]rueidis.Client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -111,8 +112,10 @@ func (q *sentinels) confirm(ctx context.Context, masters map[string]rueidis.Clie
 				failed = a.err
 				break
 			}
-			if _, ok := masters[a.addr]; !ok {
-				return fmt.Errorf("%w: %s", errSwitched, a.addr)
+			for _, masters := range led {
+				if _, ok := masters[a.addr]; !ok {
+					return fmt.Errorf("%w: %s", errSwitched, a.addr)
+				}
 			}
 			confirmed++
 		case <-ctx.Done():
@@ -128,6 +131,29 @@ func (q *sentinels) confirm(ctx context.Context, masters map[string]rueidis.Clie
 		return fmt.Errorf("%d of %d sentinels name the master; %w", confirmed, len(q.addrs), failed)
 	}
 	return nil
+}
+
+// isOne says whether one of them is known to be at addr.
+func (q *sentinels) isOne(addr string) bool { return slices.Contains(q.addrs, addr) }
+
+// Dialing is called before the client of Config.Data makes a connection to addr. If
+// that is another master than the one that is listened to, it is a cut: what is read
+// there may be older, or newer, than what is heard here.
+func (s *Stream) Dialing(addr string) {
+	if s.watch == nil || s.watch.isOne(addr) {
+		return
+	}
+	at := s.ear.at()
+	if _, ok := at[addr]; ok {
+		return
+	}
+	err := fmt.Errorf("%w, or did: %s", errSwitched, addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(err)
+	if s.state.Status == Live {
+		s.endLocked(Cut, err)
+	}
 }
 
 func (q *sentinels) close() {

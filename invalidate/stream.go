@@ -55,6 +55,10 @@ type Config struct {
 	// then its entry, then the exact clock: in any other order a process that is
 	// stopped in between could serve what it must not.
 	Lease *atomic.Int64
+	// Data is the client that carries the reads and writes of the caches in PubSub,
+	// where it is another one than the stream's: with Sentinel, tiers serve only as
+	// long as both are led to the same master. Whoever makes it calls Dialing.
+	Data rueidis.Client
 	// Announces says that this process announces its writes. It is told to
 	// others, and has no effect here.
 	Announces bool
@@ -516,7 +520,7 @@ func (s *Stream) ask(id uint64) error {
 	if s.watch != nil {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 		defer cancel()
-		if err := s.watch.confirm(ctx, s.ear.at()); errors.Is(err, errSwitched) || err != nil && s.lease.max > 0 {
+		if err := s.watch.confirm(ctx, s.led()); errors.Is(err, errSwitched) || err != nil && s.lease.max > 0 {
 			return fmt.Errorf("probe: %w", err)
 		}
 	}
@@ -531,6 +535,15 @@ func (s *Stream) note(id uint64, token string) {
 		// Model: lease, the lease counts from the arrival of the echo
 		s.probes[token] = s.cfg.now() // before it is sent
 	}
+}
+
+// led returns where all that this process asks and hears is led to.
+func (s *Stream) led() (all []map[string]rueidis.Client) {
+	all = append(all, s.ear.at())
+	if s.cfg.Data != nil {
+		all = append(all, s.cfg.Data.Nodes())
+	}
+	return all
 }
 
 // answered is called where invalidations are heard, in their order: all that

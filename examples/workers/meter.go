@@ -18,6 +18,7 @@ import (
 // measured is what a worker's meter tells the parent.
 type measured struct {
 	LocalHits, Sent, Received uint64
+	Oldest                    time.Duration          // stale value that was served locally
 	Served                    []time.Duration        // when a tier first served, after each time that it had been cut
 	Local, Redis, Age         *hdrhistogram.Snapshot // ns, ns, µs
 }
@@ -31,6 +32,7 @@ type meter struct {
 	hits             uint64
 	live             *atomic.Bool // it went live, and has not served since
 	served           []time.Duration
+	oldest           time.Duration // of what was served locally
 	local, slow, age *hdrhistogram.Histogram
 }
 
@@ -64,11 +66,12 @@ func (m *meter) Start() {
 	m.misses = m.before.Misses
 }
 
-func (m *meter) Read(took time.Duration, ok bool) {
+func (m *meter) Read(took time.Duration, ok bool) (local bool) {
 	now := m.cache.Stats().Misses
 	switch {
 	case !ok:
 	case now == m.misses:
+		local = true
 		m.hits++
 		if m.live.Load() && m.live.CompareAndSwap(true, false) {
 			m.served = append(m.served, judge.Now())
@@ -78,14 +81,20 @@ func (m *meter) Read(took time.Duration, ok bool) {
 		m.slow.RecordValue(int64(took))
 	}
 	m.misses = now
+	return local
 }
 
-func (m *meter) Stale(age time.Duration) { m.age.RecordValue(max(1, age.Microseconds())) }
+func (m *meter) Stale(age time.Duration, local bool) {
+	m.age.RecordValue(max(1, age.Microseconds()))
+	if local {
+		m.oldest = max(m.oldest, age)
+	}
+}
 
 func (m *meter) End() any {
 	s := m.cache.Stats()
 	return measured{
-		LocalHits: m.hits, Sent: s.Sent - m.before.Sent, Received: s.Received - m.before.Received, Served: m.served,
+		LocalHits: m.hits, Sent: s.Sent - m.before.Sent, Received: s.Received - m.before.Received, Served: m.served, Oldest: m.oldest,
 		Local: m.local.Export(), Redis: m.slow.Export(), Age: m.age.Export(),
 	}
 }

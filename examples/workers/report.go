@@ -50,17 +50,18 @@ type run struct {
 	StaleReads     uint64    `json:"stale_reads"`
 	StaleRate      float64   `json:"stale_rate"`
 	StaleAge       ages      `json:"stale_age_ms"`
+	LocalStaleAge  float64   `json:"stale_age_of_local_hits_max_ms"`
 	AgeLowerBounds uint64    `json:"stale_ages_that_are_lower_bounds"`
 	Sent           uint64    `json:"invalidations_sent"`
 	Received       uint64    `json:"invalidations_received"`
 	Lies           uint64    `json:"lies,omitempty"`
 	Errors         uint64    `json:"errors,omitempty"`
 	NotMended      float64   `json:"stale_age_after_chaos_max_ms"`
-	*failovers
+	*Switches
 }
 
-// failovers is what several servers did beside.
-type failovers struct {
+// Switches is what several servers did beside.
+type Switches struct {
 	Kills      int    `json:"masters_killed"`
 	Failovers  int    `json:"failovers"` // servers that became masters
 	Moves      int    `json:"slots_moved"`
@@ -107,6 +108,7 @@ func (r *run) sum(o fleet.Outcome) error {
 		if err := json.Unmarshal(w.Measured, &m); err != nil {
 			return err
 		}
+		r.LocalStaleAge = max(r.LocalStaleAge, m.Oldest.Seconds()*1000)
 		again = append(again, servedAfter(o.Promotions, m.Served)...)
 		r.Reads += w.Reads
 		r.LocalHits += m.LocalHits
@@ -137,7 +139,7 @@ func (r *run) sum(o fleet.Outcome) error {
 	}
 	if r.Server != "standalone" {
 		slices.Sort(again)
-		r.failovers = &failovers{Kills: o.Kills, Failovers: len(o.Promotions), Moves: o.Moves, WritesLost: o.Lost}
+		r.Switches = &Switches{Kills: o.Kills, Failovers: len(o.Promotions), Moves: o.Moves, WritesLost: o.Lost}
 		if n := len(again); n > 0 {
 			r.Served = served{n, again[(n-1)/2].Seconds() * 1000, again[n-1].Seconds() * 1000}
 		}
@@ -219,6 +221,9 @@ func (r *report) writeText(w io.Writer) error {
 		}
 		return fmt.Sprintf("%.3g / %.3g / %.3g", m.StaleAge.P50, m.StaleAge.P99, m.StaleAge.Max)
 	})
+	if r.Server != "standalone" {
+		row("of local hits: max", func(m run) string { return fmt.Sprintf("%.3g", m.LocalStaleAge) })
+	}
 	if r.Chaos {
 		row("the same, after the chaos: max", func(m run) string { return fmt.Sprintf("%.3g", m.NotMended) })
 		row("reads and writes that failed", func(m run) string { return thousands(m.Errors) })

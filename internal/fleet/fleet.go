@@ -63,10 +63,11 @@ type Cache interface {
 type Meter interface {
 	// Start is called when the run begins.
 	Start()
-	// Read is told of every read; ok: it was answered.
-	Read(took time.Duration, ok bool)
+	// Read is told of every read; ok: it was answered. It says whether that was by
+	// the local tier.
+	Read(took time.Duration, ok bool) (local bool)
 	// Stale is told of every stale read's age.
-	Stale(age time.Duration)
+	Stale(age time.Duration, local bool)
 	// End returns what the parent gets, as JSON.
 	End() any
 }

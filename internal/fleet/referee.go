@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -52,9 +53,9 @@ type referee struct {
 	promoted   chan struct{} // of capacity 1
 
 	// Of the one that looks.
-	held  map[int]held // what there was at the look before, in this doubt
-	lost  uint64
-	looks int // that were in doubt
+	held map[int]held // what there was at the look before, in this doubt
+	lost uint64
+	why  error // the last look came to nothing; nil: it did not
 }
 
 // seen is what was last seen of a server.
@@ -66,6 +67,8 @@ type seen struct {
 
 // held is what Redis held of a key at a look.
 type held struct{ generation, version uint64 }
+
+var errNoMasters = errors.New("the servers do not agree who is master")
 
 // lag is how far a replica may be behind: it may have been stopped.
 const lag = 5 * time.Second
@@ -193,6 +196,7 @@ func (r *referee) master(since time.Duration) (id string, ok bool) {
 
 // look looks once at what Redis holds.
 func (r *referee) look(ctx context.Context) {
+	r.why = errNoMasters
 	before, ok := r.masters(0)
 	if !ok {
 		return
@@ -214,6 +218,7 @@ func (r *referee) look(ctx context.Context) {
 		}
 		var err error
 		if holds, err = r.read(ctx, names); err != nil {
+			r.why = err
 			return
 		}
 	}
@@ -242,6 +247,7 @@ func (r *referee) look(ctx context.Context) {
 				r.doubt = doubt
 			}
 		}
+		r.why = nil
 		r.table.EndLook(look)
 		return
 	}
@@ -296,7 +302,6 @@ func (r *referee) read(ctx context.Context, names []string) (map[string]uint64, 
 //
 // REQUIRES: r.mu held.
 func (r *referee) strike(marks map[int]judge.Mark, versions map[string]uint64, doubt time.Duration) {
-	r.looks++
 	for k, m := range marks {
 		v := versions[redisKey(r.name, k, m.Generation)]
 		was := r.held[k]

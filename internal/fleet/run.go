@@ -96,7 +96,11 @@ func (r Run) Do(ctx context.Context) (o Outcome, err error) {
 	r.Name = fmt.Sprintf("fleet-%d-%v", time.Now().UnixNano(), r.Variant)
 	r.Addr, r.Single, r.MasterSet = r.Redis.Client.InitAddress, r.Redis.Client.ForceSingleClient, r.Redis.Client.Sentinel.MasterSet
 	servers := r.Redis.several()
-	r.Refereed = servers != nil
+	if r.Refereed = servers != nil; r.Refereed {
+		if err := servers.awaitReady(); err != nil { // a run before may have left them as they change roles
+			return o, err
+		}
+	}
 	var ls []links
 	defer func() {
 		for _, l := range ls {
@@ -163,20 +167,22 @@ func (r Run) work(ctx context.Context, o *Outcome, servers several, all []*proce
 		defer r.Began()()
 	}
 	if servers != nil {
-		end, err := r.referee(ctx, o, servers, table)
-		if err != nil {
-			return err
+		end, failed := r.referee(ctx, o, servers, table)
+		if failed != nil {
+			return failed
 		}
-		defer end()
+		defer func() {
+			if why := end(); err != nil && why != nil {
+				err = fmt.Errorf("%w; the referee: %w", err, why)
+			}
+		}()
 	}
 	if r.Chaos {
-		end, err := r.letLoose(ctx, o, servers, all, ls)
-		if err != nil {
-			return err
+		end, failed := r.letLoose(ctx, o, servers, all, ls)
+		if failed != nil {
+			return failed
 		}
 		defer func() { err = errors.Join(end(), err) }() // before the workers are ended: one may be stopped
-		o.Results, err = ask[Result](ctx, all, GoLine)
-		return err
 	}
 	o.Results, err = ask[Result](ctx, all, GoLine)
 	return err
@@ -184,7 +190,7 @@ func (r Run) work(ctx context.Context, o *Outcome, servers several, all []*proce
 
 // referee has the judge's table agree with what several servers hold, until end is
 // called.
-func (r Run) referee(ctx context.Context, o *Outcome, servers several, table *os.File) (end func(), err error) {
+func (r Run) referee(ctx context.Context, o *Outcome, servers several, table *os.File) (end func() (why error), err error) {
 	ref := &referee{servers: servers, keys: r.Keys, name: r.Name, versionOf: r.VersionOf}
 	if ref.table, err = judge.Open(table, r.Keys); err != nil {
 		return nil, err
@@ -201,7 +207,7 @@ func (r Run) referee(ctx context.Context, o *Outcome, servers several, table *os
 		defer close(over)
 		ref.run(ctx)
 	}()
-	return func() {
+	return func() error {
 		cancel()
 		<-over
 		if ref.client != nil {
@@ -209,6 +215,7 @@ func (r Run) referee(ctx context.Context, o *Outcome, servers several, table *os
 		}
 		ref.table.Close()
 		o.Promotions, o.Lost = ref.promotions, ref.lost
+		return ref.why
 	}, nil
 }
 

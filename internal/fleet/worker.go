@@ -59,14 +59,14 @@ func newWorker(ctx context.Context, open Opener, c Config) (_ Job, err error) {
 		return nil, err
 	}
 	f.Close()
-	if w.cache, w.meter, err = open(ctx, c); err != nil {
+	if err = w.patiently(ctx, func() (err error) { w.cache, w.meter, err = open(ctx, c); return err }); err != nil {
 		return nil, errors.Join(err, w.table.Close())
 	}
 	for k := range w.names {
 		w.names[k] = keyName(k, 0)
 	}
 	if w.reads, w.writes, err = w.workloads(); err == nil {
-		err = w.writeFirst(ctx)
+		err = w.patiently(ctx, func() error { return w.writeFirst(ctx) })
 	}
 	if err != nil {
 		w.Close()
@@ -89,6 +89,20 @@ func (w *worker) Answer(ctx context.Context, line string) (any, error) {
 		return w.versions(ctx), nil
 	}
 	return nil, fmt.Errorf("told %q", line)
+}
+
+// startLimit is how long several servers may take to let a worker begin: they may
+// change their roles just then.
+const startLimit = 10 * time.Second
+
+// patiently does what begins a worker, and again where servers may change their roles.
+func (w *worker) patiently(ctx context.Context, do func() error) error {
+	for end := time.Now().Add(startLimit); ; {
+		err := do()
+		if err == nil || !w.Refereed || time.Now().After(end) || wait(ctx, 100*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 // workloads returns whose turn it is to be read and to be written.
@@ -210,7 +224,7 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 		began := judge.Now()
 		version, err := w.cache.Get(ctx, name)
 		took := judge.Now() - began
-		w.meter.Read(took, err == nil)
+		local := w.meter.Read(took, err == nil)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -226,7 +240,7 @@ func (w *worker) read(ctx context.Context, keys workload, stop <-chan struct{}) 
 			version = mark.Version - 1
 			w.res.Lies++
 		}
-		r := read{key, mark, began, version, 0}
+		r := read{key, mark, began, version, local, 0}
 		switch {
 		case version >= mark.Version: // there was none newer
 		case !w.Refereed:
@@ -248,6 +262,7 @@ type read struct {
 	mark    judge.Mark
 	began   time.Duration
 	version uint64
+	local   bool
 	looks   uint64 // of the referee, that had begun when it was over
 }
 
@@ -257,7 +272,7 @@ func (w *worker) judge(r read) {
 		return
 	}
 	w.res.Stale++
-	w.meter.Stale(verdict.Age)
+	w.meter.Stale(verdict.Age, r.local)
 	if mended := w.began + w.Duration - chaosPauses + mendTime; w.Chaos && r.began > mended {
 		w.res.NotMended = max(w.res.NotMended, verdict.Age)
 	}
@@ -290,7 +305,7 @@ const refereeLimit = time.Minute
 func (w *worker) awaitReferee(ctx context.Context) error {
 	for end := time.Now().Add(refereeLimit); len(w.unjudged) > 0; w.judgeThoseSeen() {
 		if time.Now().After(end) {
-			return fmt.Errorf("%d reads could not be judged: for %v the servers did not agree who is master", len(w.unjudged), refereeLimit)
+			return fmt.Errorf("%d reads could not be judged: for %v it could not be seen what Redis holds", len(w.unjudged), refereeLimit)
 		}
 		if wait(ctx, 10*time.Millisecond) != nil {
 			return nil

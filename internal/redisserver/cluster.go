@@ -370,7 +370,8 @@ func (c *Cluster) MoveSlot(slot uint16, to *Server) error {
 		if len(keys) == 0 {
 			break
 		}
-		if _, err := from.Do(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.port), "", "0", "5000", "KEYS"}, keys...)...); err != nil {
+		// REPLACE: what was sent before, and not removed here as the connection was lost.
+		if _, err := from.Do(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.port), "", "0", "5000", "REPLACE", "KEYS"}, keys...)...); err != nil {
 			return err
 		}
 	}

@@ -135,9 +135,9 @@ func newAges() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3)
 }
 
-func (*meter) Start()                   {}
-func (*meter) Read(time.Duration, bool) {}
-func (m *meter) Stale(age time.Duration) {
+func (*meter) Start()                                {}
+func (*meter) Read(time.Duration, bool) (local bool) { return false }
+func (m *meter) Stale(age time.Duration, _ bool) {
 	m.age.RecordValue(max(1, age.Microseconds()))
 }
 func (m *meter) End() any { return m.age.Export() }
