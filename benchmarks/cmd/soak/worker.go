@@ -162,9 +162,9 @@ func (m *meter) Start() {
 	})
 }
 
-func (m *meter) Read(time.Duration, bool) {}
+func (m *meter) Read(time.Duration, bool) (local bool) { return false }
 
-func (m *meter) Stale(age time.Duration) { m.out.Worst = max(m.out.Worst, age) }
+func (m *meter) Stale(age time.Duration, _ bool) { m.out.Worst = max(m.out.Worst, age) }
 
 func (m *meter) End() any {
 	close(m.stop)
