@@ -110,7 +110,7 @@ func (o *operator) do(ctx context.Context, e event) error {
 			if ctx.Err() != nil {
 				break
 			}
-			o.move(o.slots[(e.pick+i)%len(o.slots)], masters[(e.pick+i)%len(masters)])
+			o.move(o.slots[(e.pick+i)%len(o.slots)], master)
 		}
 	}
 	return nil

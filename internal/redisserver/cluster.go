@@ -351,7 +351,9 @@ func (c *Cluster) AddMaster(args ...string) (*Server, error) {
 }
 
 // MoveSlot moves a slot and its keys to another master while the cluster serves,
-// as redis-cli does it.
+// as redis-cli does it. Wait for AwaitReady before a slot moves to yet another one: a
+// master that has not heard of the newest epoch takes a slot with an older one, which
+// is then taken back from it (Redis 7.0).
 func (c *Cluster) MoveSlot(slot uint16, to *Server) error {
 	from := c.Owner(slot)
 	if err := c.BeginMove(slot, to); err != nil {
@@ -393,19 +395,30 @@ func (c *Cluster) BeginMove(slot uint16, to *Server) error {
 	return err
 }
 
-// AssignSlot tells all masters that slot is to's.
+// AssignSlot tells all masters that slot is to's. One who is not told may have it
+// taken back from to, by an epoch that is newer: so a connection that is lost is no
+// reason to leave one out.
 func (c *Cluster) AssignSlot(slot uint16, to *Server) error {
-	n := strconv.Itoa(int(slot))
-	if _, err := to.Do("CLUSTER", "SETSLOT", n, "NODE", c.ids[to]); err != nil { // the new owner first
-		return err
-	}
-	for _, s := range c.running() {
-		_, err := s.Do("CLUSTER", "SETSLOT", n, "NODE", c.ids[to])
-		if err != nil && !strings.Contains(err.Error(), "only with masters") {
+	for _, s := range append([]*Server{to}, c.running()...) { // the new owner first
+		if err := s.insist("CLUSTER", "SETSLOT", strconv.Itoa(int(slot)), "NODE", c.ids[to]); err != nil &&
+			!strings.Contains(err.Error(), "only with masters") {
 			return err
 		}
 	}
 	return nil
+}
+
+// insist runs a command that may run twice, until it is answered.
+func (s *Server) insist(command ...string) error {
+	var err error
+	for range 10 {
+		_, err = s.Do(command...)
+		if re := (*rueidis.RedisError)(nil); err == nil || errors.As(err, &re) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // Close ends all servers.
