@@ -98,11 +98,14 @@ func (s *Stream) registered(topics []*topic, added []bool) {
 func (s *Stream) registerAs(ctx context.Context, client rueidis.Client, keys []string, channel, message string) (added []bool, err error) {
 	r := registerScript.Exec(ctx, client, keys,
 		[]string{s.member(), strconv.FormatInt(membership.Milliseconds(), 10), channel, message})
-	all, err := r.AsIntSlice()
+	if err := r.Error(); err != nil {
+		return nil, err
+	}
+	all, _ := r.AsIntSlice()
 	for _, n := range all {
 		added = append(added, n == 1)
 	}
-	return added, err
+	return added, nil
 }
 
 // farewell bounds leave: where Redis is silent, the membership ends by itself.
