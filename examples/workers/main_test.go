@@ -29,7 +29,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// rueidis looks for a cluster behind an address, at most once a second.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	goleak.VerifyTestMain(m,
+		// rueidis' client for clusters has goroutines that sleep for some seconds, and end.
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient).redirectOrNew.func1"))
 }
 
 func runJSON(t *testing.T, args ...string) report {
