@@ -292,8 +292,13 @@ func (s *Stream) askAll(ctx context.Context, client rueidis.Client, name string,
 		// Model: lease, ack: failover, listed later by another connection
 		return members, s.young(), nil
 	}
-	info, err := rs[listed+2].ToString()
-	return members, err != nil || !firstOfItsKind(info), nil
+	return members, !lacksNobody(rs[listed+2]), nil
+}
+
+// lacksNobody is firstOfItsKind of the reply to INFO.
+func lacksNobody(reply rueidis.RedisResult) bool {
+	info, err := reply.ToString()
+	return err == nil && firstOfItsKind(info)
 }
 
 // young says whether the newest connection that carries writes may be newer than a

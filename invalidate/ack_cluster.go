@@ -102,7 +102,7 @@ func (c *cluster) settled(slot uint16) bool {
 // open begins a session, in which questions are heard of every master.
 func (c *cluster) open() error {
 	c.mu.Lock()
-	table, masters := c.table, c.masters
+	table, masters := c.view.Table, c.masters
 	c.mu.Unlock()
 	if err := c.discover(); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (c *cluster) open() error {
 		return nil
 	}
 	c.mu.Lock()
-	same := c.table == table
+	same := c.view.Table == table
 	c.mu.Unlock()
 	if !same {
 		c.unlisten(table, masters)
@@ -144,7 +144,7 @@ func (c *cluster) listen(name string) error { return c.listenTo(false, name) }
 
 func (c *cluster) listenTo(self bool, names ...string) error {
 	c.mu.Lock()
-	ctx, table, masters := c.ears, c.table, c.masters
+	ctx, table, masters := c.ears, c.view.Table, c.masters
 	c.mu.Unlock()
 	errs := make([]error, len(masters))
 	var wg sync.WaitGroup
@@ -172,7 +172,7 @@ type places struct {
 func (c *cluster) placesOf(name string, written []uint16) *places {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := &places{c: c, name: name, table: c.table, slots: written, slot: slots.Of(membersPrefix + name)}
+	p := &places{c: c, name: name, table: c.view.Table, slots: written, slot: slots.Of(membersPrefix + name)}
 	byID := func(id string) (master, bool) {
 		i := slices.IndexFunc(c.masters, func(m master) bool { return m.id == id })
 		if i < 0 {
@@ -291,8 +291,7 @@ func (p *places) young() bool {
 func (p *places) listed(ctx context.Context, v slots.View, replies []rueidis.RedisResult) (members []Member, floor bool, err error) {
 	if v.Me != "" && v.Me == v.Owner(p.slot) && len(replies) >= 2 {
 		if floor = p.floor || len(replies) == 2 && p.young(); len(replies) > 2 {
-			info, err := replies[2].ToString()
-			floor = floor || err != nil || !firstOfItsKind(info)
+			floor = floor || !lacksNobody(replies[2])
 		}
 		if members, err = parseMembers(replies[0], replies[1]); err == nil {
 			return members, floor, nil

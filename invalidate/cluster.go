@@ -29,9 +29,8 @@ type cluster struct {
 	t *tracking
 
 	mu      sync.Mutex         // guards all below
-	table   string             // of the session
-	view    slots.View         // the first that showed the table
-	masters []master           // of the table
+	view    slots.View         // of the session: what all masters said when it began
+	masters []master           // of the view
 	silent  []string           // addresses of those that left a probe of the session unanswered
 	deafen  context.CancelFunc // ends what the session's listen began
 	ears    context.Context    // that it ends
@@ -128,7 +127,7 @@ func (c *cluster) begin(v slots.View, masters []master) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range masters {
-		if c.table != "" && !slices.ContainsFunc(c.masters, func(old master) bool { return old.id == m.id }) {
+		if c.view.Table != "" && !slices.ContainsFunc(c.masters, func(old master) bool { return old.id == m.id }) {
 			c.t.closeConn(m.addr) // it may have been made to a replica: one to a master is made now
 		}
 	}
@@ -137,7 +136,7 @@ func (c *cluster) begin(v slots.View, masters []master) {
 	}
 	c.ears, c.deafen = context.WithCancel(c.t.s.ctx)
 	c.enter(v)
-	c.table, c.view, c.masters, c.silent = v.Table, v, masters, nil
+	c.view, c.masters, c.silent = v, masters, nil
 }
 
 // probe has every master write, and say how it sees the cluster.
@@ -145,7 +144,7 @@ func (c *cluster) probe() error {
 	ctx, cancel := context.WithTimeout(c.t.s.ctx, c.t.s.cfg.Timeout)
 	defer cancel()
 	c.mu.Lock()
-	table, masters := c.table, c.masters
+	table, masters := c.view.Table, c.masters
 	c.mu.Unlock()
 	if _, err := c.t.s.register("", ""); err != nil {
 		return err

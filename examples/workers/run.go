@@ -7,15 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/flipcache/flipcache/internal/fleet"
-	"github.com/flipcache/flipcache/invalidate"
 )
 
 // runAll runs every mode that was asked for, on one server.
@@ -48,7 +45,7 @@ func runAll(ctx context.Context, o options, stderr io.Writer) (*report, error) {
 			continue
 		}
 		if v.acked {
-			if err := age(ctx, rd.Client); err != nil {
+			if err := fleet.Aged(ctx, rd.Client); err != nil {
 				return nil, err
 			}
 		}
@@ -81,32 +78,6 @@ func names(all []choice) (run []string) {
 		}
 	}
 	return run
-}
-
-// age waits until the server has run for longer than any lease: acknowledged writes
-// would wait for that, since before it could be one that has lost who listens.
-func age(ctx context.Context, o rueidis.ClientOption) error {
-	client, err := rueidis.NewClient(o)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	for {
-		info, err := client.Do(ctx, client.B().Info().Section("server").Build()).ToString()
-		_, after, found := strings.Cut(info, "uptime_in_seconds:")
-		if err != nil || !found {
-			return ctx.Err() // miniredis does not say
-		}
-		var seconds int
-		if fmt.Sscan(after, &seconds); time.Duration(seconds)*time.Second > invalidate.MaxMaxStaleness+2*time.Second {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // progress shows a bar until stop is called; none where the output is no

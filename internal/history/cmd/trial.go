@@ -162,7 +162,7 @@ func (l *lab) args(t trial) []string {
 
 func (l *lab) run(ctx context.Context, t trial, dir string) (r row, err error) {
 	if t.acked {
-		if err := aged(ctx, l.server); err != nil {
+		if err := fleet.Aged(ctx, l.server.ClientOption()); err != nil {
 			return r, err
 		}
 	}
