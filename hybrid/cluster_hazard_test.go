@@ -59,6 +59,9 @@ func TestH17_MissingKeyOfASlotThatMoves(t *testing.T) {
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking, inCluster(func(_ *StoreOptions, c *Options[string, string]) { c.NegativeTTL = time.Hour }))
 	for i := range 3 {
+		if err := s.AwaitReady(); err != nil {
+			t.Fatal(err)
+		}
 		k := key(i)
 		missing := func() bool { e := p.flights.Hit(k); return e != nil && e.Missing }
 		eventually(t, "absence is remembered", func() bool { p.Get(ctx, k); return missing() })
