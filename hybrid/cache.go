@@ -369,8 +369,8 @@ func (c *Cache[K, V]) fail(op string, key K, err error) error {
 	return &Error{Op: op, Name: c.name, Key: keyText(key), Err: c.store.ifClosed(err)}
 }
 
-// failAll is fail of what has no key of its own.
-func (c *Cache[K, V]) failAll(op string, err error) error {
+// failOp is fail of what has no key of its own.
+func (c *Cache[K, V]) failOp(op string, err error) error {
 	return &Error{Op: op, Name: c.name, Err: c.store.ifClosed(err)}
 }
 

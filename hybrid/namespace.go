@@ -39,7 +39,7 @@ func (c *Cache[K, V]) Keys(ctx context.Context) iter.Seq2[K, error] {
 		})
 		if err != nil {
 			var zero K
-			yield(zero, c.failAll("keys", redisError(err)))
+			yield(zero, c.failOp("keys", redisError(err)))
 		}
 	}
 }
@@ -51,7 +51,7 @@ func (c *Cache[K, V]) Keys(ctx context.Context) iter.Seq2[K, error] {
 func (c *Cache[K, V]) Count(ctx context.Context) (n int, err error) {
 	for _, err := range c.Keys(ctx) {
 		if err != nil {
-			return 0, c.failAll("count", err.(*Error).Err)
+			return 0, c.failOp("count", err.(*Error).Err)
 		}
 		n++
 	}
@@ -71,7 +71,7 @@ func (c *Cache[K, V]) Clear(ctx context.Context) error {
 		err = c.confirm(ctx)
 	}
 	if err != nil {
-		return c.failAll("clear", redisError(err))
+		return c.failOp("clear", redisError(err))
 	}
 	return nil
 }

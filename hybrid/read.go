@@ -301,7 +301,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 		return found, nil
 	}
 	if err := c.store.ready(ctx); err != nil {
-		return found, c.failAll("getmany", err)
+		return found, c.failOp("getmany", err)
 	}
 	c.counters.misses.Add(uint64(len(missed)))
 	var errs []error

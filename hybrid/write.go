@@ -238,7 +238,7 @@ func (c *Cache[K, V]) writeAll(ctx context.Context, op string, changes []*change
 				keys = append(keys, p.key)
 			}
 			if err := c.confirm(ctx, keys...); err != nil {
-				errs = append(errs, c.failAll(op, err))
+				errs = append(errs, c.failOp(op, err))
 			}
 		}
 	}(changes)
