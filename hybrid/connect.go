@@ -29,6 +29,7 @@ type connection struct {
 	stream *invalidate.Stream                 // nil with invalidate.Off
 	hangUp context.CancelFunc                 // cuts client's connections
 	ear    *atomic.Pointer[invalidate.Stream] // stream, where client has to be led to its master
+	conns  *dial.Conns                        // client's
 }
 
 func (c connection) closeStream() {
@@ -98,9 +99,9 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 		data.Dialer.Timeout = o.Timeout
 	}
 	connections, hangUp := context.WithCancel(context.Background())
-	c.hangUp, c.ear = hangUp, new(atomic.Pointer[invalidate.Stream])
+	c.hangUp, c.ear, c.conns = hangUp, new(atomic.Pointer[invalidate.Stream]), new(dial.Conns)
 	ear := c.ear
-	until := dial.Until(connections, o.Client)
+	until := dial.Until(connections, o.Client, c.conns)
 	data.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		if stream := ear.Load(); stream != nil {
 			stream.Dialing(addr)
@@ -144,7 +145,7 @@ func (s *Store) dial(ctx context.Context, c *connection, data rueidis.ClientOpti
 	}
 	config := invalidate.Config{
 		Mode: s.mode, Client: o.Client, Timeout: o.Timeout, MaxStaleness: o.MaxStaleness, Lease: s.lease,
-		Announces: s.announces, Dialed: &s.dialed, Logger: o.Logger,
+		Announces: s.announces, Dialed: &s.dialed, Logger: o.Logger, Leave: c.conns.Leave,
 	}
 	if s.mode == invalidate.PubSub {
 		config.Data = client

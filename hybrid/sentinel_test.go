@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -143,21 +144,89 @@ func (f *firstSilent) dial(ctx context.Context, addr string, d *net.Dialer, _ *t
 	if err != nil || !f.of[addr] || f.dialed.Swap(true) {
 		return c, err
 	}
-	return &silentConn{c, f}, nil
+	return &silentConn{c, &f.silent}, nil
 }
 
+// A silentConn loses what comes while it is silent, and tells nobody.
 type silentConn struct {
 	net.Conn
-	f *firstSilent
+	silent *atomic.Bool
 }
 
 func (c *silentConn) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
-		if err != nil || !c.f.silent.Load() {
+		if err != nil || !c.silent.Load() {
 			return n, err
 		}
 	}
+}
+
+// H16: the link to the one sentinel that a client listens to is half-open, and the
+// others switch. Those that the probe asks know, so it is left.
+func TestH16_TheSilentSentinelThatIsListenedToIsLeft(t *testing.T) {
+	for _, mode := range invalidating {
+		for _, host := range []string{"127.0.0.1", "localhost"} { // the sentinels tell of each other by the first
+			t.Run(mode.String()+", "+host, func(t *testing.T) {
+				t.Parallel()
+				s := redistest.Sentinel(t, nil)
+				own := s.Sentinels[0].Addr
+				link := &oneSilent{addr: own}
+				p := join(t, s, mode, func(o *StoreOptions, c *Options[string, string]) {
+					o.MaxStaleness, o.Timeout, c.LocalTTL = clusterLease, time.Second, -1
+					for i, addr := range o.Client.InitAddress {
+						o.Client.InitAddress[i] = strings.Replace(addr, "127.0.0.1", host, 1)
+					}
+					o.Client.DialCtxFn = link.dial
+					o.Client.Sentinel.Dialer.KeepAlive = time.Minute // no PING finds out
+				})
+				redistest.Do(t, redistest.Client(t, s.Master()), "SET", "n:k", "v1")
+				holds(t, p, "k", "v1")
+				clients := int64(2) // the Store's and the stream's; by 127.0.0.1 the probe's, too
+				if host == "127.0.0.1" {
+					clients++
+				}
+				eventually(t, "all listen to it", func() bool { return link.dialed.Load() >= clients })
+				if cuts := p.store.State().Cuts; cuts > 0 {
+					t.Errorf("cut before anything happened: %v", p.store.State())
+				}
+				link.silent.Store(true)
+				promoted, err := s.Failover()
+				if err != nil {
+					t.Fatal(err)
+				}
+				at := time.Now()
+				redistest.Do(t, redistest.Client(t, promoted), "SET", "n:k", "v2")
+				eventually(t, "it follows", func() bool {
+					v, err := p.Get(ctx, "k")
+					return err == nil && v == "v2" && p.local("k") == "v2"
+				})
+				took := time.Since(at)
+				if t.Logf("served the new master's value %v after all sentinels named it", took); took > 2*time.Second {
+					t.Errorf("that is too late")
+				}
+			})
+		}
+	}
+}
+
+// oneSilent is a dialer whose connections to one address can be silent, those to come,
+// too.
+type oneSilent struct {
+	addr   string
+	dialed atomic.Int64 // how often by addr
+	silent atomic.Bool
+}
+
+func (l *oneSilent) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || c.RemoteAddr().String() != l.addr {
+		return c, err
+	}
+	if addr == l.addr {
+		l.dialed.Add(1)
+	}
+	return &silentConn{c, &l.silent}, nil
 }
 
 // H16: the master dies, and another takes its place: the tiers are emptied, and agree
@@ -298,22 +367,7 @@ func (l *inside) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Co
 	if err != nil {
 		return nil, err
 	}
-	return &insideConn{c, l}, nil
-}
-
-// insideConn is a connection to a sentinel: silent when parted.
-type insideConn struct {
-	net.Conn
-	l *inside
-}
-
-func (c *insideConn) Read(b []byte) (int, error) {
-	for {
-		n, err := c.Conn.Read(b)
-		if err != nil || !c.l.parted.Load() {
-			return n, err
-		}
-	}
+	return &silentConn{c, &l.parted}, nil
 }
 
 // Credentials rotate: a renewal goes by the connections that are there, so the tiers

@@ -84,7 +84,7 @@ func asSentinels(t *testing.T, all ...fakeSentinel) *sentinels {
 	t.Cleanup(func() { close(over) }) // before the servers end
 	q := newSentinels(ctx, Config{Timeout: time.Second, Client: rueidis.ClientOption{
 		InitAddress: addrs, Sentinel: rueidis.SentinelOption{MasterSet: "m"},
-	}}, 100*time.Millisecond)
+	}}, 100*time.Millisecond, func(string) {})
 	t.Cleanup(q.close)
 	return q
 }
@@ -134,5 +134,41 @@ func TestH16_OneSentinelThatNamesAnotherMasterIsEnough(t *testing.T) {
 	q.close()
 	if err := q.confirm(ctx, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v", err)
+	}
+}
+
+// H16: a sentinel that does not answer tells of no switch, so who listens to it has to
+// turn to another; who answers, if only later than others, is listened to as before.
+func TestH16_WhoIsSilentIsLeftAndNobodyElse(t *testing.T) {
+	this, other := []string{"10.0.0.1", "6379"}, []string{"10.0.0.2", "6379"}
+	yes, no, late := fakeSentinel{says: this}, fakeSentinel{says: other}, fakeSentinel{says: this, after: 20 * time.Millisecond}
+	silent, wrong := fakeSentinel{after: -1}, fakeSentinel{}
+	for _, test := range []struct {
+		name string
+		all  []fakeSentinel
+		left int // -1: none
+	}{
+		{"all name it", []fakeSentinel{yes, yes, yes}, -1},
+		{"one is slow", []fakeSentinel{yes, late, yes}, -1},
+		{"one knows no such set", []fakeSentinel{yes, wrong, yes}, -1},
+		{"one is silent", []fakeSentinel{yes, silent, yes}, 1},
+		{"one names another, one is slow", []fakeSentinel{no, late, yes}, -1},
+		{"one names another, one is silent", []fakeSentinel{no, yes, silent}, 2},
+		{"most are silent", []fakeSentinel{silent, silent, yes}, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			q := asSentinels(t, test.all...)
+			left := make(map[string]bool)
+			q.leave = func(addr string) { left[addr] = true }
+			for began := time.Now(); time.Since(began) < 3*quiet; time.Sleep(50 * time.Millisecond) {
+				short, cancel := context.WithTimeout(ctx, 2*quiet)
+				q.confirm(short, []map[string]rueidis.Client{{"10.0.0.1:6379": nil}})
+				cancel()
+			}
+			if test.left >= 0 && !left[q.addrs[test.left]] || len(left) > 1 || test.left < 0 && len(left) > 0 {
+				t.Errorf("left %v of %v, want number %d", left, q.addrs, test.left)
+			}
+		})
 	}
 }

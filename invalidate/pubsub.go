@@ -45,7 +45,7 @@ func newPubSub(s *Stream) (*pubsub, error) {
 	o.Dialer.Timeout = s.cfg.Timeout
 	o.Dialer.KeepAlive = streamKeepAlive
 	o.ConnWriteTimeout = streamWriteTimeout
-	o.DialCtxFn = dial.Until(s.ctx, s.cfg.Client)
+	o.DialCtxFn = dial.Until(s.ctx, s.cfg.Client, s.conns)
 	dial.Sentinels(&o, s.cfg.Timeout)
 	var err error
 	p.client, err = rueidis.NewClient(o)

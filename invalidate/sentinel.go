@@ -19,6 +19,10 @@ import (
 // is a cut.
 var errSwitched = errors.New("the sentinels name another master")
 
+// quiet is for how long a sentinel has not answered when it is left: one that is only
+// slower than the others is not.
+const quiet = 250 * time.Millisecond
+
 // sentinels are asked with each probe who the master is: all that answer have to
 // name the one that is listened to, and most of them have to answer. A sentinel tells
 // of a switch once, and each when it hears of it, up to 2 s after the first; the old
@@ -30,21 +34,29 @@ type sentinels struct {
 	options rueidis.ClientOption // for one of them
 	addrs   []string
 	enough  time.Duration // how long the last few are waited for
+	leave   func(addr string)
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex // guards all below
 	clients map[string]rueidis.Client
+	waiting map[string]time.Time // by address: since when it owes an answer
+	reached map[string]string    // by address: where that led to, which a name does not say
 	closed  bool
 }
 
-func newSentinels(ctx context.Context, c Config, enough time.Duration) *sentinels {
+// newSentinels returns what asks them. leave is called with the addresses of who is
+// silent, and has what listens to it turn to another.
+func newSentinels(ctx context.Context, c Config, enough time.Duration, leave func(addr string)) *sentinels {
 	o := c.Client
 	dial.Sentinels(&o, c.Timeout)
-	q := &sentinels{set: o.Sentinel.MasterSet, addrs: o.InitAddress, enough: enough, clients: make(map[string]rueidis.Client)}
+	q := &sentinels{
+		set: o.Sentinel.MasterSet, addrs: o.InitAddress, enough: enough, leave: leave, clients: make(map[string]rueidis.Client),
+		waiting: make(map[string]time.Time), reached: make(map[string]string),
+	}
 	// As rueidis greets them, but for what is only of use with a master.
 	o.Username, o.Password, o.ClientName = o.Sentinel.Username, o.Sentinel.Password, o.Sentinel.ClientName
 	o.Dialer, o.TLSConfig, o.SelectDB = o.Sentinel.Dialer, o.Sentinel.TLSConfig, 0
-	o.DialCtxFn = dial.Until(ctx, c.Client)
+	o.DialCtxFn = dial.Until(ctx, c.Client, nil)
 	o.Sentinel = rueidis.SentinelOption{}
 	o.ForceSingleClient, o.DisableCache, o.DisableRetry = true, true, true
 	o.PipelineMultiplex, o.OnInvalidations = -1, nil
@@ -52,10 +64,13 @@ func newSentinels(ctx context.Context, c Config, enough time.Duration) *sentinel
 	return q
 }
 
-// client returns a client of one of them, or nil after close.
+// client returns a client of one of them that is to be asked, or nil after close.
 func (q *sentinels) client(addr string) rueidis.Client {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if _, ok := q.waiting[addr]; !ok {
+		q.waiting[addr] = time.Now()
+	}
 	if c := q.clients[addr]; c != nil || q.closed {
 		return c
 	}
@@ -69,17 +84,59 @@ func (q *sentinels) client(addr string) rueidis.Client {
 			first = false
 			return nil, errors.New("not yet")
 		}
-		return was(ctx, addr, d, t)
+		conn, err := was(ctx, addr, d, t)
+		if err == nil {
+			q.mu.Lock()
+			q.reached[addr] = conn.RemoteAddr().String()
+			q.mu.Unlock()
+		}
+		return conn, err
 	}
 	c, _ := rueidis.NewClient(o)
 	q.clients[addr] = c
 	return c
 }
 
-// confirm asks whether the master is in all of led.
+// confirm asks whether the master is in all of led. Who is silent is left where that
+// is known from the others: most name the master, or one another.
 func (q *sentinels) confirm(ctx context.Context, led []map[string]rueidis.Client) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	err := q.ask(ctx, led)
+	if err == nil || errors.Is(err, errSwitched) {
+		q.leaveSilent()
+	}
+	return err
+}
+
+// answered notes that one of them is not silent.
+func (q *sentinels) answered(addr string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.waiting, addr)
+}
+
+// leaveSilent leaves who has not answered for long, by all names that it may have been
+// dialled by: rueidis goes by those that the sentinels tell.
+func (q *sentinels) leaveSilent() {
+	q.mu.Lock()
+	var silent []string
+	for addr, since := range q.waiting {
+		if time.Since(since) >= quiet {
+			silent = append(silent, addr)
+			if at, ok := q.reached[addr]; ok {
+				silent = append(silent, at)
+			}
+		}
+	}
+	q.mu.Unlock()
+	for _, addr := range silent {
+		q.leave(addr)
+	}
+}
+
+// ask is confirm, and leaves nobody.
+func (q *sentinels) ask(ctx context.Context, led []map[string]rueidis.Client) error {
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer time.AfterFunc(quiet, cancel) // who answers until then is not silent
 	type answer struct {
 		addr string
 		err  error
@@ -91,7 +148,10 @@ func (q *sentinels) confirm(ctx context.Context, led []map[string]rueidis.Client
 			return ErrClosed
 		}
 		q.wg.Go(func() {
-			at, err := c.Do(ctx, c.B().SentinelGetMasterAddrByName().Master(q.set).Build()).AsStrSlice()
+			at, err := c.Do(asking, c.B().SentinelGetMasterAddrByName().Master(q.set).Build()).AsStrSlice()
+			if err == nil || refused(err) {
+				q.answered(addr)
+			}
 			if err == nil && len(at) != 2 {
 				err = fmt.Errorf("it names no master: %q", at)
 			}
@@ -134,7 +194,19 @@ func (q *sentinels) confirm(ctx context.Context, led []map[string]rueidis.Client
 }
 
 // isOne says whether one of them is known to be at addr.
-func (q *sentinels) isOne(addr string) bool { return slices.Contains(q.addrs, addr) }
+func (q *sentinels) isOne(addr string) bool {
+	if slices.Contains(q.addrs, addr) {
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, at := range q.reached {
+		if at == addr {
+			return true
+		}
+	}
+	return false
+}
 
 // Dialing is called before the client of Config.Data makes a connection to addr. If
 // that is another master than the one that is listened to, it is a cut: what is read
@@ -159,9 +231,9 @@ func (s *Stream) Dialing(addr string) {
 func (q *sentinels) close() {
 	q.mu.Lock()
 	q.closed = true
-	for _, c := range q.clients {
+	q.mu.Unlock()
+	for _, c := range q.clients { // there will be no more of them
 		c.Close()
 	}
-	q.mu.Unlock()
 	q.wg.Wait()
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/dial"
 )
 
 // A Tier is what the stream drives: the local tier of one cache. Its methods
@@ -59,6 +60,9 @@ type Config struct {
 	// where it is another one than the stream's: with Sentinel, tiers serve only as
 	// long as both are led to the same master. Whoever makes it calls Dialing.
 	Data rueidis.Client
+	// Leave closes the connections of the process' other clients to a sentinel, and
+	// waits for nothing: it was silent, while others answered. nil: there is none.
+	Leave func(addr string)
 	// Announces says that this process announces its writes. It is told to
 	// others, and has no effect here.
 	Announces bool
@@ -78,7 +82,8 @@ type Config struct {
 type Stream struct {
 	cfg      Config
 	ear      ear
-	watch    *sentinels // nil without Sentinel
+	watch    *sentinels  // nil without Sentinel
+	conns    *dial.Conns // the ear's; nil without Sentinel
 	sender   Sender
 	nonces   atomic.Uint64
 	lease    lease
@@ -189,7 +194,13 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	opened := context.AfterFunc(ctx, s.cancel)
 	if cfg.Client.Sentinel.MasterSet != "" {
-		s.watch = newSentinels(s.ctx, cfg, s.cfg.probeEvery/4)
+		s.conns = new(dial.Conns)
+		s.watch = newSentinels(s.ctx, cfg, s.cfg.probeEvery/4, func(addr string) {
+			s.conns.Leave(addr)
+			if cfg.Leave != nil {
+				cfg.Leave(addr)
+			}
+		})
 	}
 	var err error
 	if cfg.Mode == Tracking {

@@ -59,7 +59,7 @@ func newTracking(s *Stream) (*tracking, error) {
 	t.closeAll = cancel
 	opening := context.AfterFunc(s.ctx, cancel)
 	defer opening()
-	until := dial.Until(connections, s.cfg.Client)
+	until := dial.Until(connections, s.cfg.Client, s.conns)
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, tc *tls.Config) (net.Conn, error) {
 		conn, err := until(ctx, addr, d, tc)
 		if err != nil {

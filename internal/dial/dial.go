@@ -12,16 +12,24 @@ import (
 	"github.com/redis/rueidis"
 )
 
+// A Func is how rueidis dials.
+type Func = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+
 // Until dials as o says, and has whatever was dialled end with ctx, or with the
 // dialling's own as long as the peer has said nothing: nobody then waits for a silent
-// peer.
-func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+// peer. known, unless it is nil, knows each connection from the dialling on.
+func Until(ctx context.Context, o rueidis.ClientOption, known *Conns) Func {
 	return func(caller context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		own, over := context.WithCancel(ctx)
+		forget, err := known.add(addr, over)
+		if err != nil {
+			over()
+			return nil, err
+		}
 		dialling, cancel := context.WithCancel(caller)
 		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
+		defer context.AfterFunc(own, cancel)()
 		var c net.Conn
-		var err error
 		switch {
 		case o.DialCtxFn != nil:
 			c, err = o.DialCtxFn(dialling, addr, d, t)
@@ -33,16 +41,24 @@ func Until(ctx context.Context, o rueidis.ClientOption) func(context.Context, st
 			c, err = d.DialContext(dialling, "tcp", addr)
 		}
 		if err != nil {
+			forget()
+			over()
 			return nil, err
 		}
 		end := func() { c.Close() }
-		return &boundConn{Conn: c, unbind: context.AfterFunc(ctx, end), caller: caller, greeted: context.AfterFunc(caller, end)}, nil
+		bound := context.AfterFunc(own, end)
+		unbind := func() {
+			bound()
+			forget()
+			over()
+		}
+		return &boundConn{Conn: c, unbind: unbind, caller: caller, greeted: context.AfterFunc(caller, end)}, nil
 	}
 }
 
 // Reachable dials all of o's addresses at once and yields those that answer, in the
 // order in which they do.
-func Reachable(ctx context.Context, dial func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error), o rueidis.ClientOption) iter.Seq[string] {
+func Reachable(ctx context.Context, dial Func, o rueidis.ClientOption) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		ctx, cancel := context.WithTimeout(ctx, o.Dialer.Timeout)
 		defer cancel()
@@ -99,7 +115,7 @@ func Sentinels(o *rueidis.ClientOption, timeout time.Duration) {
 
 type boundConn struct {
 	net.Conn
-	unbind func() bool
+	unbind func()
 
 	// Of the reader alone. rueidis greets under the context of whoever has it dial,
 	// of which it looks at the deadline only.
