@@ -1,6 +1,9 @@
 package invalidate
 
 import (
+	"errors"
+	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,7 +155,9 @@ func TestH6_AnotherConnectionCutsBeforeItIsUsed(t *testing.T) {
 	r := joined(t, st, "n")
 	conn, release := st.Tracked().Dedicate()
 	defer release()
-	if err := conn.Do(ctx, conn.B().Ping().Build()).Error(); err != nil {
+	// It may be closed before it answers: the next session dials, too.
+	err := conn.Do(ctx, conn.B().Ping().Build()).Error()
+	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if r.count("cut", "") == 0 {
