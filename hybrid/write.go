@@ -183,7 +183,7 @@ func (c *Cache[K, V]) bytes(redisKey string, v V, buffer *[]byte) (string, error
 // not named was stored.
 func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 	if err := c.ready(ctx); err != nil {
-		return c.failAll("setmany", maps.Keys(m), err)
+		return c.failEach("setmany", maps.Keys(m), err)
 	}
 	var errs []error
 	changes := make([]*change[K, V], 0, len(m))
@@ -205,7 +205,7 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, m map[K]V) error {
 // Errors: those of Set for single keys, joined, each with its key.
 func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 	if err := c.ready(ctx); err != nil {
-		return c.failAll("delete", slices.Values(keys), err)
+		return c.failEach("delete", slices.Values(keys), err)
 	}
 	changes := make([]*change[K, V], 0, len(keys))
 	b := c.data.B()
@@ -219,8 +219,8 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 	return errors.Join(c.writeAll(ctx, "delete", changes)...)
 }
 
-// failAll is the error of each of keys.
-func (c *Cache[K, V]) failAll(op string, keys iter.Seq[K], err error) error {
+// failEach is the error of each of keys.
+func (c *Cache[K, V]) failEach(op string, keys iter.Seq[K], err error) error {
 	var errs []error
 	for key := range keys {
 		errs = append(errs, c.fail(op, key, err))
