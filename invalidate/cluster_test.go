@@ -90,6 +90,40 @@ func TestH17_MasterThatKeepsItsViewToItselfIsACut(t *testing.T) {
 	eventually(t, "the tier is live", r.isLive)
 }
 
+// H13: a master whose connection is silent gets another one, long before rueidis would
+// see to it; the others keep theirs.
+func TestH13_SilentConnectionToOneMasterIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := startCluster(t, 2)
+	var l link
+	st := listen(t, s, by(&l), probing(100*time.Millisecond), func(c *Config) { c.Mode, c.Timeout = Tracking, 300*time.Millisecond })
+	r := joined(t, st, "n")
+	ear := st.ear.(*tracking)
+	silent, well := s.Owner(slots.Of(membersPrefix+"n")).Addr, s.Nodes[0].Addr // by the one that has the list, too, no probe is answered
+	if silent == well {
+		well = s.Nodes[1].Addr
+	}
+	old, other := ear.connTo(silent), ear.connTo(well)
+	l.mu.Lock()
+	var conn *linkConn
+	for c := range l.conns {
+		if c.RemoteAddr().String() == silent {
+			conn = c
+		}
+	}
+	l.mu.Unlock()
+	conn.hold() // for good
+	began := time.Now()
+	awaitCuts(t, st, 1)
+	if took := time.Since(began); took > streamKeepAlive+streamWriteTimeout {
+		t.Errorf("live again after %v", took)
+	}
+	if ear.connTo(silent) == old || ear.connTo(well) != other {
+		t.Error("the silent connection is there still, or the other one is not")
+	}
+	eventually(t, "the tier is live", r.isLive)
+}
+
 // PubSub in a cluster: EXISTS, which brings a session to a master, has to be answered;
 // that it is refused is no harm.
 func TestPubSubInAClusterNeedsAMasterAndNoRightToItsKeys(t *testing.T) {
