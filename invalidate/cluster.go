@@ -31,7 +31,7 @@ type cluster struct {
 	mu      sync.Mutex         // guards all below
 	view    slots.View         // of the session: what all masters said when it began
 	masters []master           // of the view
-	silent  []string           // addresses of those that left a probe of the session unanswered
+	silent  []string           // addresses of those that did not answer a probe, or when a session began
 	deafen  context.CancelFunc // ends what the session's listen began
 	ears    context.Context    // that it ends
 	eras    []era              // of the tables, the present one last
@@ -77,6 +77,7 @@ func (c *cluster) discover() error {
 		v := <-views
 		switch {
 		case v.err != nil:
+			c.noteSilent(v.addr, v.err)
 			failed = fmt.Errorf("CLUSTER NODES at %s: %w", v.addr, v.err)
 		case v.Me != "":
 			said[v.Me] = v
@@ -161,11 +162,7 @@ func (c *cluster) probe() error {
 			if errs[i] = c.ask(ctx, node, m, table); errs[i] == nil {
 				return
 			}
-			if errors.Is(errs[i], context.DeadlineExceeded) {
-				c.mu.Lock()
-				c.silent = append(c.silent, m.addr)
-				c.mu.Unlock()
-			}
+			c.noteSilent(m.addr, errs[i])
 			errs[i] = fmt.Errorf("%s: %w", m.addr, errs[i])
 		})
 	}
@@ -191,6 +188,15 @@ func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table 
 		err = errMoved
 	}
 	return err
+}
+
+// noteSilent notes that who is at addr was asked in vain, if that is what err says.
+func (c *cluster) noteSilent(addr string, err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.silent = append(c.silent, addr)
+	}
 }
 
 // hangUp closes the connections to those that were silent: others go on.

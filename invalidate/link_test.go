@@ -1,6 +1,7 @@
 package invalidate
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"net"
@@ -22,6 +23,15 @@ type link struct {
 	dials  int
 	conns  map[*linkConn]bool
 	unborn chan struct{} // not nil: connections to come are held until it is closed
+	word   string        // once somebody sends it at is called, before it is sent
+	at     func(*linkConn)
+}
+
+// onceAt has f called when word is sent, before it is: once.
+func (l *link) onceAt(word string, f func(*linkConn)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.word, l.at = word, f
 }
 
 func (l *link) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
@@ -115,6 +125,28 @@ func (c *linkConn) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (c *linkConn) Write(b []byte) (int, error) {
+	c.l.mu.Lock()
+	at := c.l.at
+	if at == nil || !bytes.Contains(b, []byte(c.l.word)) {
+		at = func(*linkConn) {}
+	} else {
+		c.l.at = nil
+	}
+	c.l.mu.Unlock()
+	at(c)
+	return c.Conn.Write(b)
+}
+
+// hold holds back what comes on c.
+func (c *linkConn) hold() (release func()) {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	held := make(chan struct{})
+	c.held = held
+	return func() { close(held) }
 }
 
 func (c *linkConn) SetDeadline(t time.Time) error {

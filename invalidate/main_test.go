@@ -14,10 +14,15 @@ import (
 	"github.com/flipcache/flipcache/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, sleeper) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, sleeper,
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient).redirectOrNew.func1"))
+}
 
 // sleeper is a goroutine of rueidis' client for clusters that ends by itself: it
-// sleeps for a second after its first question.
+// sleeps for a second after its first question. Those of TestMain sleep for five
+// before they close a connection.
 var sleeper = goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1")
 
 var ctx = context.Background()

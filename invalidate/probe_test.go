@@ -22,10 +22,9 @@ func leased(max time.Duration) func(*Config) {
 // PubSub.
 func (l *link) holdNewest() (release func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	held := make(chan struct{})
-	l.newest().held = held
-	return func() { close(held) }
+	newest := l.newest()
+	l.mu.Unlock()
+	return newest.hold()
 }
 
 // H15: the lease counts from when the probe was sent, however late its answer comes.

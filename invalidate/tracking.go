@@ -258,9 +258,6 @@ func (t *tracking) listen(ctx context.Context, client rueidis.Client, home strin
 	for _, name := range names {
 		channels = append(channels, askChannel(home, name))
 	}
-	if len(channels) == 0 {
-		return nil
-	}
 	heard := make(chan struct{}, len(channels))
 	ended := make(chan error, 1)
 	ctx = rueidis.WithOnSubscriptionHook(ctx, func(rueidis.PubSubSubscription) {
@@ -309,7 +306,7 @@ func (t *tracking) hearsAt(client rueidis.Client, home string) func(m rueidis.Pu
 
 func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 	t.s.mu.Lock()
-	live := t.s.state.Status == Live
+	id, live := t.s.session, t.s.state.Status == Live
 	t.s.mu.Unlock()
 	if !live {
 		return nil
@@ -322,7 +319,8 @@ func (t *tracking) join(_ context.Context, name string, topic *topic) error {
 			err = t.listen(t.s.ctx, t.client, "", false, name)
 		}
 		if err != nil {
-			return nil // the connection is gone, and the next one subscribes
+			t.s.fail(id, err) // the connection may be there still, and slow: the next session subscribes
+			return nil
 		}
 	}
 	t.s.mu.Lock()
