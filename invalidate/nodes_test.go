@@ -55,7 +55,6 @@ type fakeNode struct {
 	added   int      // of the script that registers
 	refuses string   // a command
 	silent  bool
-	asked   map[string]int // how often each command came
 	on      func(command string)
 }
 
@@ -66,7 +65,7 @@ func newFakeNode(t *testing.T) *fakeNode {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	n := &fakeNode{addr: s.Addr().String(), asked: make(map[string]int)}
+	n := &fakeNode{addr: s.Addr().String()}
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) }) // before the server ends
 	for command, reply := range map[string]func(c *server.Peer){
@@ -85,7 +84,6 @@ func newFakeNode(t *testing.T) *fakeNode {
 		s.Register(command, func(c *server.Peer, _ string, _ []string) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
-			n.asked[command]++
 			if n.on != nil {
 				n.on(command)
 			}
@@ -116,12 +114,6 @@ func (n *fakeNode) says(change func(n *fakeNode)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	change(n)
-}
-
-func (n *fakeNode) times(command string) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.asked[command]
 }
 
 // A fakeCluster is a client of fakeNodes.
