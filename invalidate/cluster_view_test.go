@@ -59,7 +59,6 @@ func TestH17_ProbeIsAnsweredByEachMasterUnderTheTableOfTheSession(t *testing.T) 
 				h.all(twoHalves)
 				n.says(func(n *fakeNode) { n.refuses = "" })
 			}
-			h.client.nodes[h.b.addr] = h.a
 			delete(h.client.nodes, h.a.addr)
 			if err := h.probe(); !errors.Is(err, errMoved) {
 				t.Errorf("a master has left: %v", err)
