@@ -153,3 +153,27 @@ func methodsWork(t *testing.T, st *Store, name string) {
 		t.Errorf("%q: after Clear %d keys, %v", name, found, err)
 	}
 }
+
+// H17: Redis does not tell of a missing key that is created while its slot moves: who
+// waits for a lease, or a second, has waited for its absence, too.
+func TestH17_AbsenceEndsWithTheLeaseInACluster(t *testing.T) {
+	t.Parallel()
+	st := openStore(t, redistest.Embedded(t), invalidate.PubSub)
+	c := newOn(t, st, "n", Options[string, string]{NegativeTTL: time.Hour})
+	for _, test := range []struct {
+		cluster     bool
+		lease, want time.Duration
+	}{
+		{false, 0, time.Hour},
+		{false, 300 * time.Millisecond, time.Hour},
+		{true, 0, maxNegativeInCluster},
+		{true, 300 * time.Millisecond, 300 * time.Millisecond},
+		{true, 10 * time.Second, maxNegativeInCluster},
+	} {
+		st.inCluster, st.maxStaleness = test.cluster, test.lease
+		if r := c.missing(7, false); time.Duration(r.Deadline-7) != test.want || !r.Keep {
+			t.Errorf("cluster %t, lease %v: it is remembered for %v, want %v", test.cluster, test.lease, time.Duration(r.Deadline-7), test.want)
+		}
+	}
+	st.inCluster = false
+}

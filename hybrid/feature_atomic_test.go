@@ -556,6 +556,10 @@ func TestAtomicChangesAreHeardByOtherProcesses(t *testing.T) {
 			{"GetAndDelete in vain", false, func() error { a.GetAndDelete(ctx, "k"); return nil }, -1, false},
 			{"Touch that shortens", true, func() error { return a.Touch(ctx, "k", time.Hour) }, 7, true},
 			{"Clear", true, func() error { return a.Clear(ctx) }, -1, true},
+			{"a load", false, func() error {
+				_, err := a.GetOrLoad(ctx, "k", func(context.Context, string) (int, error) { return 4, nil })
+				return err
+			}, 4, true},
 		} {
 			a.must(t, a.Delete(ctx, "k"))
 			if test.there {

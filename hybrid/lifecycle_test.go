@@ -380,3 +380,24 @@ func TestStoreWorksAgainAfterTheServerWasRestarted(t *testing.T) {
 		})
 	}
 }
+
+// What Close ended is an error that says so, and nothing else is.
+func TestWhatCloseEndedIsErrClosed(t *testing.T) {
+	t.Parallel()
+	st := openStore(t, redistest.Embedded(t), invalidate.Off)
+	other := errors.New("other")
+	want := func(err error, closed bool, when string) {
+		t.Helper()
+		got := st.ifClosed(err)
+		if errors.Is(got, ErrClosed) != closed || !errors.Is(got, err) {
+			t.Errorf("%s, %v: got %v", when, err, got)
+		}
+	}
+	for _, err := range []error{context.Canceled, net.ErrClosed, other} {
+		want(err, false, "open")
+	}
+	st.Close()
+	want(context.Canceled, true, "closed")
+	want(net.ErrClosed, true, "closed")
+	want(other, false, "closed")
+}

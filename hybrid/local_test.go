@@ -6,9 +6,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
@@ -149,4 +151,58 @@ func TestReadsOfUnknownKeysLeaveNothing(t *testing.T) {
 		}
 		p.store.Close()
 	}
+}
+
+// A fill that takes longer than an entry may live is not joined: what it brings may be
+// older than LocalTTL.
+func TestJoinIsNoOlderThanLocalTTL(t *testing.T) {
+	t.Parallel()
+	st := openStore(t, redistest.Embedded(t), invalidate.Off)
+	advance := manualClock(st)
+	p := process{newOn(t, st, "n", Options[string, string]{LocalTTL: time.Second}), st}
+	p.set(t, "k", "old")
+	advance(time.Second)
+	g := newGate(p, afterReadReply, "k")
+	wait := async(func() { p.want(t, "k", "old") })
+	<-g.reached
+	advance(time.Second)
+	if err := st.client.Do(ctx, st.client.B().Set().Key("n:k").Value("new").Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	misses := p.Stats().Misses
+	late := async(func() { p.want(t, "k", "new") })
+	eventually(t, "a second reader", func() bool { return p.Stats().Misses > misses })
+	close(g.open)
+	wait()
+	late()
+}
+
+// What Get itself does on a hit is what the table of flights does.
+func TestGetServesWhatAHitMay(t *testing.T) {
+	t.Parallel()
+	s := redistest.Embedded(t)
+	admin := redistest.Client(t, s)
+	st := openStore(t, s, invalidate.PubSub)
+	advance := manualClock(st)
+	st.lease = new(atomic.Int64)
+	st.lease.Store(st.clock.Exact() + int64(time.Second))
+	p := peer[string, string]{newOn(t, st, "n", Options[string, string]{NegativeTTL: time.Hour}), st}
+	if p.plain == nil {
+		t.Fatal("Get does not look at the tier itself: the test proves nothing")
+	}
+	for range 2 {
+		p.wantMissing(t, "missing")
+	}
+	p.must(t, p.Set(ctx, "k", "old"))
+	redistest.Do(t, admin, "SET", "n:k", "new") // is heard by nobody
+	wantValue(t, p, "k", "old")
+	advance(time.Second)
+	wantValue(t, p, "k", "new")
+
+	st.lease.Store(clock.Never)
+	p.must(t, p.SetTTL(ctx, "k", "old", time.Minute))
+	redistest.Do(t, admin, "SET", "n:k", "new")
+	wantValue(t, p, "k", "old")
+	advance(time.Minute)
+	wantValue(t, p, "k", "new")
 }

@@ -371,3 +371,40 @@ func wantClearInSteps(t *testing.T, r *recorder, p process) {
 		t.Errorf("%d steps, %d keys removed: the test proves nothing", scans, removed)
 	}
 }
+
+// H37: a key is created, and ends, while a load that began before it is under way: the
+// load's token went with the creation.
+func TestH37_LoadOfBeforeAKeyThatCameAndWentIsNotStored(t *testing.T) {
+	t.Parallel()
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	st := openStore(t, s, invalidate.PubSub)
+	c := newOn(t, st, "n", Options[string, int]{TTL: 20 * time.Millisecond})
+	for name, create := range map[string]func(k string) error{
+		"SetIfAbsent": func(k string) error { _, err := c.SetIfAbsent(ctx, k, 2); return err },
+		"Update": func(k string) error {
+			_, err := c.Update(ctx, k, func(int, bool) (int, error) { return 2, nil })
+			return err
+		},
+		"Incr": func(k string) error { _, err := Incr(ctx, c, k, 2); return err },
+	} {
+		inside, open := make(chan struct{}), make(chan struct{})
+		wait := async(func() {
+			c.GetOrLoad(ctx, name, func(context.Context, string) (int, error) {
+				close(inside)
+				<-open
+				return 1, nil
+			})
+		})
+		<-inside
+		if err := create(name); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the key ends", func() bool { return stored(t, admin, name) == "" })
+		close(open)
+		wait()
+		if v := stored(t, admin, name); v != "" {
+			t.Errorf("%s: what was loaded before it is stored: %q", name, v)
+		}
+	}
+}

@@ -249,3 +249,31 @@ func TestJoinIsNoOlderThanAnEntryMayBe(t *testing.T) {
 	}
 	b.wantLocal(2)
 }
+
+// Serves is Hit of that very entry.
+func TestServesIsWhatAHitReturns(t *testing.T) {
+	b, lease, _ := leasedBench(t)
+	enter := func(deadline int64) *tier.Entry[string, int] {
+		b.End(b.open(), Reply[int]{Value: 1, Keep: true, Deadline: deadline})
+		return b.Hit(k)
+	}
+	want := func(e *tier.Entry[string, int], want bool, when string) {
+		t.Helper()
+		if b.Serves(e) != want {
+			t.Errorf("%s: it is served: %t", when, !want)
+		}
+	}
+	e := enter(50)
+	want(e, true, "it has just entered")
+	b.now = 50
+	want(e, false, "its time is over")
+	b.Push(k)
+	e = enter(clock.Never)
+	b.now = 100
+	want(e, false, "the lease is over")
+	lease.Store(200)
+	want(e, true, "the lease was renewed")
+	b.Push(k)
+	enter(clock.Never)
+	want(e, false, "another took its place")
+}

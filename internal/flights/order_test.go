@@ -62,3 +62,24 @@ func TestLoadKeepsWhatItHasWrittenBack(t *testing.T) {
 	b.End(load, Reply[int]{Value: 1})
 	b.wantLocal(1)
 }
+
+// A load that is shared is so until this process writes, or a message comes.
+func TestLoadIsSharedUntilItIsOvertaken(t *testing.T) {
+	for what, overtake := range map[string]func(b *bench){
+		"a write":   func(b *bench) { b.EndWrite(b.BeginWrite(k, 0, nil), true, Reply[int]{}) },
+		"a message": func(b *bench) { b.Message(k, 7, false) },
+	} {
+		b := newBench(t)
+		b.SetStart(func(*Flight[string, int]) {})
+		b.Cut() // loads are born detached
+		load := b.Load(k, nil)
+		b.Share(load)
+		if b.Load(k, nil) != load {
+			t.Errorf("%s: it was not shared before", what)
+		}
+		overtake(b)
+		if b.Load(k, nil) == load {
+			t.Errorf("%s: it is shared behind it", what)
+		}
+	}
+}
