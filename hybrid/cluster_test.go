@@ -159,13 +159,13 @@ func methodsWork(t *testing.T, st *Store, name string) {
 func TestH17_AbsenceEndsWithTheLeaseInACluster(t *testing.T) {
 	t.Parallel()
 	st := openStore(t, redistest.Embedded(t), invalidate.PubSub)
-	c := newOn(t, st, "n", Options[string, string]{NegativeTTL: time.Hour})
+	c := newOn(t, st, "n", Options[string, string]{NegativeTTL: time.Minute})
 	for _, test := range []struct {
 		cluster     bool
 		lease, want time.Duration
 	}{
-		{false, 0, time.Hour},
-		{false, 300 * time.Millisecond, time.Hour},
+		{false, 0, time.Minute},
+		{false, 300 * time.Millisecond, time.Minute},
 		{true, 0, maxNegativeInCluster},
 		{true, 300 * time.Millisecond, 300 * time.Millisecond},
 		{true, 10 * time.Second, maxNegativeInCluster},

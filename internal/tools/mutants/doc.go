@@ -19,9 +19,10 @@
 // What stands before "==" is a comment. The lines with "-" and " " are what the
 // file has to hold exactly once, those with "+" and " " what is put in their place;
 // another "file:" begins another place. rule is a rule of the package comment of
-// internal/flights, or of the stream: Probe, Ack, Token. model is a variant that a
-// "Model:" comment beside the code names. test is a package and what -run takes; it
-// may be given more than once: each of them has to fail. Besides:
+// internal/flights, or of what is around it: Probe, Ack and Token of the stream,
+// Audit, Breaker, Close. model is a variant that a "Model:" comment beside the code
+// names. test is a package and what -run takes; it may be given more than once: each
+// of them has to fail. Besides:
 //
 //	tries: 20          run the test so often: the interleaving does not come each time
 //	race: yes          run it under the race detector, which is what fails

@@ -140,6 +140,9 @@ func (m *Mutant) line(line string) (err error) {
 		}
 		m.Tests = append(m.Tests, Test{pkg, run})
 	case "file":
+		if !strings.HasSuffix(value, ".go") || strings.HasSuffix(value, "_test.go") {
+			return fmt.Errorf("%s holds no defence", value)
+		}
 		m.Edits = append(m.Edits, Edit{File: value})
 	default:
 		return fmt.Errorf("unknown key %q", key)

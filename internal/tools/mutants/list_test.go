@@ -89,17 +89,17 @@ func TestEveryHazardHasAMutant(t *testing.T) {
 	}
 }
 
-// Each rule of the table of flights has a mutant, and those of the stream beside it.
+// Each rule of the table of flights has a mutant, and those of what is around it.
 func TestEveryRuleHasAMutant(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "internal/flights/flights.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := []string{"Probe", "Ack", "Token"}
+	rules := []string{"Probe", "Ack", "Token", "Audit", "Breaker", "Close"}
 	for _, m := range regexp.MustCompile(`(?m)^//\t(\w+(?:, \w+)*)  +\S`).FindAllSubmatch(text, -1) {
 		rules = append(rules, strings.Split(string(m[1]), ", ")...)
 	}
-	if len(rules) != 14 {
+	if len(rules) != 17 {
 		t.Errorf("the rules are %q: is the test blind?", rules)
 	}
 	has := make(map[string]bool)
@@ -129,7 +129,7 @@ func TestEveryModelNamedInTheCodeHasAMutant(t *testing.T) {
 	named := make(map[string]bool)
 	for _, dir := range []string{"hybrid", "invalidate", "internal/flights"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".go") {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			text, err := os.ReadFile(path)
@@ -171,6 +171,8 @@ func TestListThatIsWrongIsRefused(t *testing.T) {
 		"no number":      strings.Replace(good, "hazard", "tries: many\nhazard", 1),
 		"no reason":      "no mutant: H1\n",
 		"no key":         "== a\nx\n",
+		"a test's file":  strings.Replace(good, "f.go", "f_test.go", 1),
+		"no Go file":     strings.Replace(good, "f.go", "f.txt", 1),
 	} {
 		if err := (&List{None: map[string]string{}}).read("x", text); err == nil {
 			t.Errorf("%s: no error", name)
