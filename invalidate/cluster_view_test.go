@@ -75,7 +75,7 @@ func TestH13_ConnectionToASilentMasterIsClosed(t *testing.T) {
 	h.dialed(h.a, 0)
 	h.dialed(h.b, 0)
 	h.b.says(func(n *fakeNode) { n.silent = true })
-	h.s.cfg.Timeout = 200 * time.Millisecond
+	h.s.cfg.Timeout = time.Second // for the other one, too
 	if err := h.probe(); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("one is silent: %v", err)
 	}
