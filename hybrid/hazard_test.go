@@ -1,10 +1,12 @@
 package hybrid
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
@@ -320,4 +322,94 @@ func TestH33_UnknownOutcomeLeavesNothingLocal(t *testing.T) {
 		now, _ := m.ToString()
 		return err == nil && v == now
 	})
+}
+
+// H4: a write times out and lands later.
+func TestH4_WriteThatLandsLaterIsHeardByItsWriter(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		op   func(p peer[string, string]) error
+	}{
+		{"Set", func(p peer[string, string]) error { return p.Set(ctx, "k", "late") }},
+		{"SetMany", func(p peer[string, string]) error {
+			return p.SetMany(ctx, map[string]string{"k": "late", "l": "late"})
+		}},
+		{"Update", func(p peer[string, string]) error {
+			_, err := p.Update(ctx, "k", func(string, bool) (string, error) { return "late", nil })
+			return err
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
+				admin := redistest.Client(t, s)
+				d := new(delayer)
+				a := joinAs(t, s, invalidate.PubSub, Options[string, string]{}, func(o *StoreOptions) { o.Client.DialCtxFn = d.dial })
+				heard := newEar(t, a.store, admin)
+				a.must(t, test.op(a)) // a script is known to Redis now
+				a.must(t, a.Set(ctx, "k", "early"))
+
+				d.mu.Lock()
+				d.fits = func(b []byte) bool { return bytes.Contains(b, []byte("PUBLISH")) || bytes.Contains(b, []byte("EVAL")) }
+				d.mu.Unlock()
+				if err := test.op(a); !errors.Is(err, ErrOutcomeUnknown) {
+					t.Fatalf("the write that nobody answered: %v", err)
+				}
+				wantValue(t, a, "k", "early") // on a new connection
+				if !a.held("k") {
+					t.Fatal("the value is not in the local tier: nothing is tested")
+				}
+				if err := d.later(); err != nil {
+					t.Fatal(err)
+				}
+				heard.drain(t)
+				wantValue(t, a, "k", "late")
+			})
+		})
+	}
+}
+
+// H26: the wall clock jumps. Nothing local is measured by it: with a clock that
+// stands still nothing ends, however much time passes at Redis, and all ends to
+// the nanosecond when the clock says so.
+func TestH26_LocalLivesAreMeasuredByTheStoresClockAlone(t *testing.T) {
+	s := redistest.Real(t)
+	admin := redistest.Client(t, s)
+	for _, test := range []struct {
+		name  string
+		o     Options[string, string]
+		enter func(p peer[string, string])
+		life  time.Duration
+	}{
+		{"TTL", Options[string, string]{TTL: time.Minute}, func(p peer[string, string]) { p.Set(ctx, "k", "v") }, time.Minute},
+		{"SetTTL", Options[string, string]{}, func(p peer[string, string]) { p.SetTTL(ctx, "k", "v", time.Minute) }, time.Minute},
+		{"LocalTTL", Options[string, string]{LocalTTL: time.Minute}, func(p peer[string, string]) { p.Set(ctx, "k", "v") }, time.Minute},
+		{"a fill", Options[string, string]{LocalTTL: time.Minute}, func(p peer[string, string]) { p.Get(ctx, "k") }, time.Minute},
+		{"a load", Options[string, string]{TTL: time.Minute}, func(p peer[string, string]) {
+			redistest.Do(t, admin, "DEL", "n:k")
+			p.GetOrLoad(ctx, "k", value("v"))
+		}, time.Minute},
+		{"half a life, with RefreshTTLOnGet", Options[string, string]{TTL: time.Minute, RefreshTTLOnGet: true},
+			func(p peer[string, string]) { p.Set(ctx, "k", "v") }, 30*time.Second + clock.Tick},
+		{"the default cap", Options[string, string]{}, func(p peer[string, string]) { p.Set(ctx, "k", "v") }, defaultLocalTTL},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			redistest.Do(t, admin, "SET", "n:k", "v")
+			st := openStore(t, s, invalidate.PubSub)
+			advance := manualClock(st)
+			p := peer[string, string]{newOn(t, st, "n", test.o), st}
+			test.enter(p)
+			advance(test.life - 1)
+			if !p.held("k") {
+				t.Error("gone a nanosecond before its time")
+			}
+			advance(1)
+			if p.held("k") {
+				t.Error("there when its time is over")
+			}
+		})
+	}
+	const begin = 100 * 365 * 24 * time.Hour // what the clock shows when the process starts
+	if now := time.Duration(clock.Now()) - begin; now < 0 || now > 24*time.Hour {
+		t.Errorf("the clock shows %v: it does not count from the process' start", now)
+	}
 }
