@@ -5,6 +5,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ import (
 //
 // Everything else is judged as ever. A look counts if the masters were the same before
 // and after it.
+//
+// A write that was under way at the last look of a doubt may be lost, too, although it
+// completes later: an acknowledged one waits for seconds. Its key is looked at until it
+// has ended.
 type referee struct {
 	servers   several
 	client    rueidis.Client // of a cluster; nil: the master is asked
@@ -54,6 +59,8 @@ type referee struct {
 
 	// Of the one that looks.
 	held map[int]held // what there was at the look before, in this doubt
+	// late are the keys that were being written in a doubt, by when that began.
+	late map[int]time.Duration
 	lost uint64
 	why  error // the last look came to nothing; nil: it did not
 }
@@ -83,7 +90,7 @@ const (
 
 // run watches and looks until ctx ends.
 func (r *referee) run(ctx context.Context) {
-	r.seen, r.held = make(map[*redisserver.Server]seen), make(map[int]held)
+	r.seen, r.held, r.late = make(map[*redisserver.Server]seen), make(map[int]held), make(map[int]time.Duration)
 	r.promoted = make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	for _, s := range r.servers.data() {
@@ -205,22 +212,11 @@ func (r *referee) look(ctx context.Context) {
 	r.mu.Lock()
 	doubt, known := r.doubt, len(r.promotions)
 	r.mu.Unlock()
-	var marks map[int]judge.Mark
-	var holds map[string]uint64
-	if doubt != 0 {
-		marks = make(map[int]judge.Mark)
-		var names []string
-		for k := range r.keys {
-			if m := r.table.Before(k); m.Version > firstVersion {
-				marks[k] = m
-				names = append(names, redisKey(r.name, k, m.Generation))
-			}
-		}
-		var err error
-		if holds, err = r.read(ctx, names); err != nil {
-			r.why = err
-			return
-		}
+	a := r.askFor(func(k int) bool { return doubt != 0 || r.late[k] != 0 })
+	var err error
+	if a.holds, err = r.read(ctx, a.names); err != nil {
+		r.why = err
+		return
 	}
 	// The roles of before, after all was read.
 	for read := judge.Now(); judge.Now()-read < fresh; {
@@ -236,8 +232,9 @@ func (r *referee) look(ctx context.Context) {
 		if after != before || len(r.promotions) != known || doubt == 0 && r.doubt != 0 {
 			return
 		}
-		if doubt != 0 {
-			r.strike(marks, holds, doubt)
+		if r.strikeLate(a); doubt != 0 {
+			r.strike(a.marks, a.holds, doubt)
+			maps.Copy(r.late, a.underWay)
 			if r.doubt = 0; r.client == nil {
 				r.master(0) // a deposed one may be there yet
 			}
@@ -251,6 +248,32 @@ func (r *referee) look(ctx context.Context) {
 		r.table.EndLook(look)
 		return
 	}
+}
+
+// asked is what a look asks for.
+type asked struct {
+	underWay map[int]time.Duration // writes, since when: before the marks were taken
+	marks    map[int]judge.Mark
+	names    []string
+	holds    map[string]uint64 // by name
+}
+
+// askFor says what there is to ask for of the keys that are in question.
+func (r *referee) askFor(question func(k int) bool) asked {
+	a := asked{underWay: make(map[int]time.Duration), marks: make(map[int]judge.Mark)}
+	for k := range r.keys {
+		if !question(k) {
+			continue
+		}
+		if began := r.table.UnderWay(k); began != 0 {
+			a.underWay[k] = began
+		}
+		if m := r.table.Before(k); m.Version > firstVersion {
+			a.marks[k] = m
+			a.names = append(a.names, redisKey(r.name, k, m.Generation))
+		}
+	}
+	return a
 }
 
 // read asks those that have them for keys.
@@ -298,6 +321,30 @@ func (r *referee) read(ctx context.Context, names []string) (map[string]uint64, 
 	return versions, nil
 }
 
+// strikeLate takes out of the table what Redis has lost of writes that were under way
+// in a doubt, and forgets those that have ended.
+//
+// REQUIRES: r.mu held.
+func (r *referee) strikeLate(a asked) {
+	for k, began := range r.late {
+		if m, ok := a.marks[k]; ok {
+			r.strikeNewer(k, a.holds[redisKey(r.name, k, m.Generation)], m)
+		}
+		if a.underWay[k] != began {
+			delete(r.late, k)
+		}
+	}
+}
+
+// strikeNewer takes out what is newer than v, which Redis holds of k.
+//
+// REQUIRES: r.mu held.
+func (r *referee) strikeNewer(k int, v uint64, m judge.Mark) {
+	if v < m.Version {
+		r.lost += uint64(r.table.Strike(k, v+1, m.Version))
+	}
+}
+
 // strike takes out of the table what Redis has lost.
 //
 // REQUIRES: r.mu held.
@@ -306,9 +353,7 @@ func (r *referee) strike(marks map[int]judge.Mark, versions map[string]uint64, d
 		v := versions[redisKey(r.name, k, m.Generation)]
 		was := r.held[k]
 		r.held[k] = held{m.Generation, v}
-		if v < m.Version {
-			r.lost += uint64(r.table.Strike(k, v+1, m.Version))
-		}
+		r.strikeNewer(k, v, m)
 		at, ok := r.table.CompletedAt(k, v)
 		if v == 0 || ok && at < doubt { // it came by replication, behind all before it
 			continue

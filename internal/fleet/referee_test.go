@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,6 +91,36 @@ func TestRefereeRemembersWhatWasHeldInThisDoubt(t *testing.T) {
 		if _, ok := table.CompletedAt(0, v); ok != want {
 			t.Errorf("version %d: counts %t, want %t", v, ok, want)
 		}
+	}
+}
+
+// A write that was under way at a failover, which lost it, may complete much later.
+func TestRefereeStrikesWhatCompletesAfterItWasLost(t *testing.T) {
+	table := newTable(t, 2)
+	r := referee{table: table, keys: 2, name: "n", held: make(map[int]held), late: make(map[int]time.Duration)}
+	look := func(holds uint64) {
+		a := r.askFor(func(k int) bool { return r.late[k] != 0 })
+		a.holds = map[string]uint64{redisKey("n", 0, 0): holds}
+		r.strikeLate(a)
+	}
+	for k := range 2 {
+		table.Completed(k, 0, 2, 90*second)
+	}
+	table.Begin(0, 99*second)
+	maps.Copy(r.late, r.askFor(func(int) bool { return true }).underWay)
+	for range 2 { // it has not completed, so nothing is lost
+		if look(2); r.lost != 0 || len(r.late) != 1 {
+			t.Fatalf("%d are lost, %v may be", r.lost, r.late)
+		}
+	}
+	table.Completed(0, 0, 3, 105*second)
+	table.End(0)
+	table.Begin(0, 106*second) // which began when nothing was in doubt any more
+	if look(2); r.lost != 1 || len(r.late) != 0 {
+		t.Errorf("%d are lost, %v may be", r.lost, r.late)
+	}
+	if _, there := table.CompletedAt(0, 3); there {
+		t.Error("a write that is lost counts")
 	}
 }
 

@@ -194,10 +194,14 @@ func (w *worker) write(ctx context.Context, keys workload, stop <-chan struct{})
 			l.version = firstVersion
 		}
 		l.version++
+		w.table.Begin(key, judge.Now())
 		err := w.cache.Set(ctx, keyName(key, l.generation), l.version)
+		if err == nil {
+			w.table.Completed(key, l.generation, l.version, judge.Now())
+		}
+		w.table.End(key)
 		switch {
 		case err == nil:
-			w.table.Completed(key, l.generation, l.version, judge.Now())
 			w.res.Writes++
 		case errors.Is(err, hybrid.ErrOutcomeUnknown) || errors.Is(err, hybrid.ErrUnconfirmed):
 			l.generation++ // it may yet happen: nobody could be judged by this key any more

@@ -33,7 +33,9 @@ type slot struct {
 	// state is the key's generation in the upper bits and the newest version
 	// whose write has completed in the lower ones: both are read in one step.
 	state atomic.Uint64
-	_     [7]uint64
+	// began is when the write that is under way began; 0: none is.
+	began atomic.Uint64
+	_     [6]uint64
 	// done holds the version v at v % ring. at is written between two writes of
 	// version, so that a reader knows when it was changed under its eyes.
 	done [ring]struct{ version, at atomic.Uint64 }
@@ -100,6 +102,16 @@ func (t *Table) Before(key int) Mark {
 	s := t.slots[key].state.Load()
 	return Mark{Generation: s >> versionBits, Version: s & (1<<versionBits - 1)}
 }
+
+// Begin tells that a write of key begins, at the time at, and End that it is over, behind
+// Completed if it completed.
+func (t *Table) Begin(key int, at time.Duration) { t.slots[key].began.Store(uint64(at)) }
+
+// End is Begin's.
+func (t *Table) End(key int) { t.slots[key].began.Store(0) }
+
+// UnderWay returns when the write of key began that is under way; 0: none is.
+func (t *Table) UnderWay(key int) time.Duration { return time.Duration(t.slots[key].began.Load()) }
 
 // Completed tells that the write of version, to the key's name of generation,
 // completed at the time at. Versions of a key grow, over generations, too; those
