@@ -206,34 +206,52 @@ func (c *Cluster) running() (all []*Server) {
 // AwaitReady waits until all nodes that run agree on who serves which slots, say that
 // all are served, and all replicas that run follow their masters.
 func (c *Cluster) AwaitReady() error {
-	return until(20*time.Second, "the cluster serves all slots", func() bool {
-		tables := make(map[string]bool)
-		for _, s := range c.running() {
-			lines, err := s.view()
-			if err != nil {
-				return false
-			}
-			v, err := slots.ParseNodes(strings.Join(lines, "\n"))
-			if tables[v.Table] = true; err != nil || len(tables) > 1 {
-				return false
-			}
-			m, err := s.Do("CLUSTER", "INFO")
-			if err != nil {
-				return false
-			}
-			info, _ := m.ToString()
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384") {
-				return false
-			}
-			if m, err = s.Do("INFO", "replication"); err != nil {
-				return false
-			}
-			if info, _ = m.ToString(); strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
-				return false
-			}
-		}
-		return true
+	var why error
+	err := until(20*time.Second, "the cluster serves all slots", func() bool {
+		why = c.ready()
+		return why == nil
 	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return nil
+}
+
+// ready says why AwaitReady has to wait.
+func (c *Cluster) ready() error {
+	var first string
+	for i, s := range c.running() {
+		lines, err := s.view()
+		if err != nil {
+			return err
+		}
+		text := strings.Join(lines, "\n")
+		v, err := slots.ParseNodes(text)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			first = v.Table
+		}
+		if v.Table != first {
+			return fmt.Errorf("by one the slots are\n%s\nby %s\n%s", first, s.Addr, text)
+		}
+		m, err := s.Do("CLUSTER", "INFO")
+		if err != nil {
+			return err
+		}
+		info, _ := m.ToString()
+		if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384") {
+			return fmt.Errorf("%s says: %s", s.Addr, info)
+		}
+		if m, err = s.Do("INFO", "replication"); err != nil {
+			return err
+		}
+		if info, _ = m.ToString(); strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
+			return fmt.Errorf("%s does not follow its master", s.Addr)
+		}
+	}
+	return nil
 }
 
 // ClientOption returns what a rueidis client needs to talk to the cluster.
