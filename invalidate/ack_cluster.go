@@ -30,6 +30,9 @@ import (
 // master can bring back an old one; see listed.
 
 // homeOf names a master under a table of slots in channels.
+//
+// Model: clusterack, the channel does not name the master
+// Model: clusterack, the channel does not name the table
 func homeOf(table, id string) string {
 	h := sha256.Sum256([]byte(table + "\n" + id))
 	return hex.EncodeToString(h[:8])
@@ -189,7 +192,7 @@ func (c *cluster) placesOf(name string, written []uint16) *places {
 		return p
 	}
 	for _, slot := range written {
-		m, ok := byID(c.view.Owner(slot))
+		m, ok := byID(c.view.Owner(slot)) // Model: clusterack, another master than the key's is asked
 		if !ok {
 			p.lost = true
 		} else if !slices.ContainsFunc(p.ask, func(other master) bool { return other.id == m.id }) {
@@ -223,6 +226,9 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 			}
 			replies := m.node.DoMulti(ctx, commands...)
 			v := viewOf(m, replies[2])
+			// Model: clusterack, the asked master's table is not compared
+			// Model: clusterack, the asked master needs not write
+			// Model: clusterack, answers count while the slot is on its way
 			if v.Table != p.table || replies[0].Error() != nil || replies[1].Error() != nil || slices.ContainsFunc(v.Leaving, p.wrote) {
 				mu.Lock()
 				q.void = true

@@ -153,6 +153,7 @@ func (c *cluster) probe() error {
 	nodes := c.t.client.Nodes()
 	errs := make([]error, len(masters))
 	var wg sync.WaitGroup
+	// Model: clusterack, a probe asks the master of the key only
 	for i, m := range masters {
 		node := nodes[m.addr]
 		if node == nil {
@@ -181,6 +182,8 @@ func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table 
 		return fmt.Errorf("CLUSTER NODES: %w", err)
 	}
 	v, err := slots.ParseNodes(nodes)
+	// Model: clusterack, a probe compares no tables
+	// Model: clusterack, a probe is answered while a slot goes to a new master
 	if err == nil && (v.Me != m.id || v.Table != table || v.ToUnknown()) {
 		err = errMoved
 	}
