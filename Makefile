@@ -58,7 +58,7 @@ model: spin ## explore the rules of coherence: each defence taken out has its co
 	@docs/model/run
 
 .PHONY: model-all
-model-all: spin ## the same, every variant (10 minutes)
+model-all: spin ## the same, every variant (11 minutes)
 	@docs/model/run -all
 
 .PHONY: spin

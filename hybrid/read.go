@@ -232,6 +232,7 @@ func (c *Cache[K, V]) missing(sent int64, noSource bool) reply[V] {
 		if c.store.inCluster {
 			negative = min(negative, maxNegativeInCluster)
 			if c.store.maxStaleness > 0 { // who waits for the lease waits for this, too
+				// Model: clusterack, not found is remembered past the lease
 				negative = min(negative, c.store.maxStaleness)
 			}
 		}

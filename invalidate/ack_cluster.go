@@ -21,14 +21,18 @@ import (
 // under which its session goes on: whoever answers has read keys under the very table
 // that the writer has, and has heard that master out. The writer asks the master that
 // serves its key by that table, and has it say in the same breath that this is how it
-// sees the cluster, and that the slot is not on the move. Else the write may have been
-// carried out elsewhere: then no answer counts, and all are waited for until their
-// leases are over.
+// sees the cluster, and that the slot is not on the move; and it has it write, as one that
+// was cut off from the cluster and deposed does not know that, but takes no writes by
+// then. Else the write may have been carried out elsewhere: then no answer counts, and
+// all are waited for until their leases are over.
 //
 // Who listens stands in one list a cache, which lies on some master. A failover of that
 // master can bring back an old one; see listed.
 
 // homeOf names a master under a table of slots in channels.
+//
+// Model: clusterack, the channel does not name the master
+// Model: clusterack, the channel does not name the table
 func homeOf(table, id string) string {
 	h := sha256.Sum256([]byte(table + "\n" + id))
 	return hex.EncodeToString(h[:8])
@@ -188,7 +192,7 @@ func (c *cluster) placesOf(name string, written []uint16) *places {
 		return p
 	}
 	for _, slot := range written {
-		m, ok := byID(c.view.Owner(slot))
+		m, ok := byID(c.view.Owner(slot)) // Model: clusterack, another master than the key's is asked
 		if !ok {
 			p.lost = true
 		} else if !slices.ContainsFunc(p.ask, func(other master) bool { return other.id == m.id }) {
@@ -213,6 +217,7 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 			message := rueidis.BinaryString(appendHeader(nil, kindAsk, p.c.t.s.sender, q.ids[i]))
 			commands := []rueidis.Completed{
 				b.Publish().Channel(askChannel(homeOf(p.table, m.id), p.name)).Message(message).Build(),
+				p.c.writeAt(m, m.node),
 				b.Arbitrary("CLUSTER", "NODES").Build(),
 			}
 			here := m.id == p.list.id
@@ -220,14 +225,17 @@ func (p *places) askAll(ctx context.Context, q *question) (members []Member, flo
 				commands = append(commands, p.listing()...)
 			}
 			replies := m.node.DoMulti(ctx, commands...)
-			v := viewOf(m, replies[1])
-			if v.Table != p.table || replies[0].Error() != nil || slices.ContainsFunc(v.Leaving, p.wrote) {
+			v := viewOf(m, replies[2])
+			// Model: clusterack, the asked master's table is not compared
+			// Model: clusterack, the asked master needs not write
+			// Model: clusterack, answers count while the slot is on its way
+			if v.Table != p.table || replies[0].Error() != nil || replies[1].Error() != nil || slices.ContainsFunc(v.Leaving, p.wrote) {
 				mu.Lock()
 				q.void = true
 				mu.Unlock()
 			}
 			if here {
-				members, floor, err = p.listed(ctx, v, replies[2:])
+				members, floor, err = p.listed(ctx, v, replies[3:])
 			}
 		}
 		listed = listed || m.id == p.list.id

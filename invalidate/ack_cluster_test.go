@@ -118,6 +118,7 @@ func TestAnswersCountUnderTheWritersTableAlone(t *testing.T) {
 		}, true},
 		"it is another node":                 {[]uint16{1}, func(n *fakeNode) { n.nodes = said("c", twoHalves, "") }, true},
 		"it did not ask":                     {[]uint16{1}, func(n *fakeNode) { n.refuses = "PUBLISH" }, true},
+		"it takes no writes":                 {[]uint16{1}, func(n *fakeNode) { n.refuses = "SET" }, true},
 		"the slot is on its way":             {[]uint16{0, 1}, func(n *fakeNode) { n.nodes = said("a", twoHalves, "[1->-b]") }, true},
 		"another slot is on its way":         {[]uint16{1}, func(n *fakeNode) { n.nodes = said("a", twoHalves, "[2->-b]") }, false},
 		"any was written, one is on its way": {nil, func(n *fakeNode) { n.nodes = said("a", twoHalves, "[1->-b]") }, true},

@@ -153,6 +153,7 @@ func (c *cluster) probe() error {
 	nodes := c.t.client.Nodes()
 	errs := make([]error, len(masters))
 	var wg sync.WaitGroup
+	// Model: clusterack, a probe asks the master of the key only
 	for i, m := range masters {
 		node := nodes[m.addr]
 		if node == nil {
@@ -172,10 +173,7 @@ func (c *cluster) probe() error {
 
 // ask asks one master, in whose view the cluster must be as table says.
 func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table string) error {
-	key := fmt.Sprintf("%s{%s}%v", processPrefix, m.tag, c.t.s.sender)
-	replies := node.DoMulti(ctx,
-		node.B().Set().Key(key).Value(c.t.s.member()).Px(membership).Build(),
-		node.B().Arbitrary("CLUSTER", "NODES").Build())
+	replies := node.DoMulti(ctx, c.writeAt(m, node), node.B().Arbitrary("CLUSTER", "NODES").Build())
 	if err := replies[0].Error(); err != nil && !c.t.s.forgives(err) {
 		return err
 	}
@@ -184,10 +182,18 @@ func (c *cluster) ask(ctx context.Context, node rueidis.Client, m master, table 
 		return fmt.Errorf("CLUSTER NODES: %w", err)
 	}
 	v, err := slots.ParseNodes(nodes)
+	// Model: clusterack, a probe compares no tables
+	// Model: clusterack, a probe is answered while a slot goes to a new master
 	if err == nil && (v.Me != m.id || v.Table != table || v.ToUnknown()) {
 		err = errMoved
 	}
 	return err
+}
+
+// writeAt is a write that m does as long as it may do others.
+func (c *cluster) writeAt(m master, node rueidis.Client) rueidis.Completed {
+	key := fmt.Sprintf("%s{%s}%v", processPrefix, m.tag, c.t.s.sender)
+	return node.B().Set().Key(key).Value(c.t.s.member()).Px(membership).Build()
 }
 
 // noteSilent notes that who is at addr was asked in vain, if that is what err says.

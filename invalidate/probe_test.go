@@ -165,6 +165,21 @@ func TestH6_AnotherConnectionCutsBeforeItIsUsed(t *testing.T) {
 	await(t, st, Live)
 }
 
+// What is still heard there, as a question, says nothing of what is read by the other.
+func TestH6_ConnectionThatHasASuccessorIsClosed(t *testing.T) {
+	tr := newHalves(t).t
+	first, there := net.Pipe()
+	second, _ := net.Pipe()
+	if err := there.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	tr.dialed(first, "a")
+	tr.dialed(second, "a")
+	if _, err := there.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the first is open: %v", err)
+	}
+}
+
 // Who closes is no member any more, so that nobody waits for it.
 func TestWhoClosesIsNoMember(t *testing.T) {
 	for _, mode := range []Mode{PubSub, Tracking} {

@@ -97,6 +97,7 @@ func newTracking(s *Stream) (*tracking, error) {
 func (t *tracking) dialed(conn net.Conn, addr string) *tracked {
 	if old := t.connTo(addr); old != nil {
 		// Model: tracklease, the lease renewed on a new connection, then emptied
+		// Model: clusterack, a connection is heard that has a successor
 		old.end(fmt.Errorf("another to %s had to be made", addr))
 		old.Conn.Close() // probes go by one
 	}
