@@ -119,7 +119,7 @@ func TestLoaderThatPanicsOrExitsFailsItsCallersOnly(t *testing.T) {
 						if err == nil || v != "" || errors.Is(err, ErrNotFound) && !errors.Is(err, ErrPanic) {
 							t.Errorf("got %q, %v", v, err)
 						}
-						if name != "Goexit" && (!errors.Is(err, ErrPanic) || !strings.Contains(err.Error(), "load_test.go")) {
+						if name != "Goexit" && (!errors.Is(err, ErrPanic) || !strings.Contains(err.Error(), "loader_test.go")) {
 							t.Errorf("got %v, want ErrPanic with the stack", err)
 						}
 					})
