@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -97,6 +98,9 @@ func TestEachDefenceStandsInTheCodeOnce(t *testing.T) {
 			t.Errorf("%s: more or less than one line changes", d.name)
 		}
 		if _, err := parseVariant(d.seenIn); err != nil {
+			t.Error(err)
+		}
+		if err := d.compile(t.Context(), t.TempDir(), "./"+path.Dir(d.file)); err != nil {
 			t.Error(err)
 		}
 	}
