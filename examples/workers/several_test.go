@@ -21,24 +21,29 @@ func TestChaosOfServersBreaksNoLease(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			r := runJSON(t, "-"+kind, "-mode", "tracking+lease", "-chaos", "-duration", "9s", "-seed", seed, "-max-staleness", "600ms", "-reads", "3000", "-keys", "200", "-workers", "3")
-			if len(r.Runs) != 1 || r.Server != kind || r.Runs[0].Server != kind || r.Runs[0].Switches == nil {
-				t.Fatalf("%+v", r)
+			promoted := false
+			for try := 0; try < 3 && !promoted; try++ { // on a busy machine one may be too short for a promotion
+				r := runJSON(t, "-"+kind, "-mode", "tracking+lease", "-chaos", "-duration", "9s", "-seed", seed, "-max-staleness", "600ms", "-reads", "3000", "-keys", "200", "-workers", "3")
+				if len(r.Runs) != 1 || r.Server != kind || r.Runs[0].Server != kind || r.Runs[0].Switches == nil {
+					t.Fatalf("%+v", r)
+				}
+				m := r.Runs[0]
+				t.Logf("%d reads, worst age %v ms, of local hits %v; %+v", m.Reads, m.StaleAge.Max, m.LocalStaleAge, *m.Switches)
+				if m.Reads == 0 || m.LocalHits == 0 || m.Errors == 0 || m.Kills == 0 {
+					t.Errorf("%+v, %+v: was there chaos?", m, *m.Switches)
+				}
+				if (m.Moves > 0) != (kind == "cluster") {
+					t.Errorf("%d slots moved", m.Moves)
+				}
+				if m.LocalStaleAge > 605 || m.NotMended > 1000 {
+					t.Errorf("worst age of a local hit %v ms, after the chaos %v", m.LocalStaleAge, m.NotMended)
+				}
+				if promoted = m.Failovers > 0; promoted && m.Served.Count == 0 {
+					t.Error("no tier served again")
+				}
 			}
-			m := r.Runs[0]
-			t.Logf("%d reads, worst age %v ms, of local hits %v; %+v", m.Reads, m.StaleAge.Max, m.LocalStaleAge, *m.Switches)
-			// On a busy machine nine seconds may be too short for a promotion.
-			if m.Reads == 0 || m.LocalHits == 0 || m.Errors == 0 || m.Kills == 0 {
-				t.Errorf("%+v, %+v: was there chaos?", m, *m.Switches)
-			}
-			if (m.Moves > 0) != (kind == "cluster") {
-				t.Errorf("%d slots moved", m.Moves)
-			}
-			if m.LocalStaleAge > 605 || m.NotMended > 1000 {
-				t.Errorf("worst age of a local hit %v ms, after the chaos %v", m.LocalStaleAge, m.NotMended)
-			}
-			if m.Failovers > 0 && m.Served.Count == 0 {
-				t.Error("no tier served again")
+			if !promoted {
+				t.Error("nobody was promoted: was there chaos?")
 			}
 		})
 	}
