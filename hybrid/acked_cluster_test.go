@@ -148,7 +148,7 @@ func ackedBehindAMove(t *testing.T, server redistest.Server, mode invalidate.Mod
 	const k = "moving"
 	missing := func() bool { e := r.flights.Hit(k); return e != nil && e.Missing }
 	eventually(t, "absence is remembered", func() bool { r.Get(ctx, k); return missing() })
-	if err := s.MoveSlot(slotOf(k), elsewhere(t, s, slotOf(k))); err != nil {
+	if err := move(t, s, k); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Acked().Set(ctx, k, "v"); err != nil {
@@ -231,8 +231,7 @@ func ackedWhileSlotsMove(t *testing.T, server redistest.Server, mode invalidate.
 		})
 	}
 	for i := range 8 {
-		slot := slotOf(key(i % keys))
-		if err := errors.Join(s.AwaitReady(), s.MoveSlot(slot, elsewhere(t, s, slot))); err != nil {
+		if err := move(t, s, key(i%keys)); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(clusterLease / 2)

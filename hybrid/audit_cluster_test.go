@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,19 +12,6 @@ import (
 	"github.com/flipcache/flipcache/internal/tier"
 	"github.com/flipcache/flipcache/invalidate"
 )
-
-// gets returns how often a server was asked for a key and had it to answer.
-func gets(t testing.TB, s *redisserver.Server) string {
-	t.Helper()
-	m, err := s.Do("INFO", "commandstats")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, _ := m.ToString()
-	_, line, _ := strings.Cut(info, "cmdstat_get:calls=")
-	n, _, _ := strings.Cut(line, ",")
-	return n
-}
 
 // migrate moves the one key of a slot, which goes on being the old master's.
 func migrate(t testing.TB, from, to *redisserver.Server, key string) {
@@ -77,8 +63,8 @@ func TestAuditInAClusterAsksTheMasterOfEachKey(t *testing.T) {
 	}
 	check("as it was", len(keys), 0)
 	for _, m := range masters {
-		if n := gets(t, m); n != "1" {
-			t.Errorf("%s was asked for %q keys, want one", m.Addr, n)
+		if n := calls(t, m, "get"); n != 1 {
+			t.Errorf("%s was asked for %d keys, want one", m.Addr, n)
 		}
 	}
 	for _, k := range keys {
@@ -121,14 +107,11 @@ func TestAuditCountsNothingWhenASlotMoves(t *testing.T) {
 	st.auditGrace = clusterLease
 	p := process{newOn(t, st, "n", Options[string, string]{Audit: 1}), st}
 	for i := range 3 {
-		if err := s.AwaitReady(); err != nil {
-			t.Fatal(err)
-		}
 		k := key(i)
 		redistest.Do(t, admin, "SET", "n:"+k, "old")
 		holds(t, p, k, "old")
 		cuts := st.State().Cuts
-		if err := s.MoveSlot(slotOf(k), elsewhere(t, s, slotOf(k))); err != nil {
+		if err := move(t, s, k); err != nil {
 			t.Fatal(err)
 		}
 		redistest.Do(t, admin, "SET", "n:"+k, "new")

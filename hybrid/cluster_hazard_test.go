@@ -45,6 +45,16 @@ func elsewhere(t testing.TB, s *redisserver.Cluster, slot uint16) *redisserver.S
 	return nil
 }
 
+// move moves the slot of k to another master, when all know of the last move: before, it
+// could be taken back.
+func move(t testing.TB, s *redisserver.Cluster, k string) error {
+	t.Helper()
+	if err := s.AwaitReady(); err != nil {
+		return err
+	}
+	return s.MoveSlot(slotOf(k), elsewhere(t, s, slotOf(k)))
+}
+
 // holds has p hold what it reads of k.
 func holds(t testing.TB, p process, k, want string) {
 	t.Helper()
@@ -59,14 +69,11 @@ func TestH17_MissingKeyOfASlotThatMoves(t *testing.T) {
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking, inCluster(func(_ *StoreOptions, c *Options[string, string]) { c.NegativeTTL = time.Hour }))
 	for i := range 3 {
-		if err := s.AwaitReady(); err != nil {
-			t.Fatal(err)
-		}
 		k := key(i)
 		missing := func() bool { e := p.flights.Hit(k); return e != nil && e.Missing }
 		eventually(t, "absence is remembered", func() bool { p.Get(ctx, k); return missing() })
 		cuts := p.store.State().Cuts
-		if err := s.MoveSlot(slotOf(k), elsewhere(t, s, slotOf(k))); err != nil {
+		if err := move(t, s, k); err != nil {
 			t.Fatal(err)
 		}
 		redistest.Do(t, admin, "SET", "n:"+k, "v")
@@ -119,11 +126,7 @@ func TestH17_SlotIsOnItsWayToANewMaster(t *testing.T) {
 // H17: without a lease it is not remembered for long.
 func TestH17_AbsenceIsNotRememberedForLongInACluster(t *testing.T) {
 	t.Parallel()
-	s, err := redisserver.StartCluster(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := redistest.Masters(t, 1)
 	p := join(t, s, invalidate.Tracking, func(_ *StoreOptions, c *Options[string, string]) { c.NegativeTTL = time.Hour })
 	eventually(t, "absence is remembered", func() bool { p.Get(ctx, "k"); return p.flights.Hit("k") != nil })
 	if e := p.flights.Hit("k"); e == nil || time.Duration(e.Deadline-e.Born) > maxNegativeInCluster {

@@ -75,7 +75,7 @@ func TestH28_ProcessesLoseNoAddition(t *testing.T) {
 	}
 	binary, err := os.Executable()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for _, how := range []string{"Incr", "Update"} {
 		t.Run(how, func(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/flipcache/flipcache/internal/clock"
-	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/redistest"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -288,7 +287,7 @@ func TestH17_OwnWriteBehindAMoveIsTracked(t *testing.T) {
 	admin := redistest.Client(t, s)
 	p := join(t, s, invalidate.Tracking) // without a lease a probe comes every 5 s
 	p.set(t, "k", "v1")
-	if err := s.MoveSlot(slotOf("k"), elsewhere(t, s, slotOf("k"))); err != nil {
+	if err := move(t, s, "k"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it writes at the new owner", func() bool { return p.Set(ctx, "other{n:k}", "v") == nil })
@@ -314,11 +313,7 @@ func TestH17_OwnWriteBehindAMoveIsTracked(t *testing.T) {
 // and each removal with its announcement in one transaction.
 func TestH34_WhatAClearSendsInACluster(t *testing.T) {
 	t.Parallel()
-	s, err := redisserver.StartCluster(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := redistest.Masters(t, 1)
 	r := new(recorder)
 	p := join(t, s, invalidate.PubSub, func(o *StoreOptions, _ *Options[string, string]) { o.Client.DialCtxFn = r.dial })
 	wantClearInSteps(t, r, p)

@@ -13,18 +13,6 @@ import (
 	"github.com/flipcache/flipcache/internal/slots"
 )
 
-// startCluster starts a cluster of masters without replicas.
-func startCluster(t *testing.T, masters int) *redisserver.Cluster {
-	t.Helper()
-	redistest.Real(t).Close() // skips where there is none
-	s, err := redisserver.StartCluster(masters, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
 func mustDo(t testing.TB, s *redisserver.Server, command ...string) string {
 	t.Helper()
 	m, err := s.Do(command...)
@@ -39,7 +27,7 @@ func mustDo(t testing.TB, s *redisserver.Server, command ...string) string {
 // locally.
 func TestH17_MastersThatDisagreeAreACutUntilTheyAgree(t *testing.T) {
 	t.Parallel()
-	s := startCluster(t, 2)
+	s := redistest.Masters(t, 2)
 	st := listen(t, s, probing(50*time.Millisecond), func(c *Config) { c.Mode = Tracking })
 	r := joined(t, st, "n")
 	const slot = 1 // of no key
@@ -69,7 +57,7 @@ func TestH17_MastersThatDisagreeAreACutUntilTheyAgree(t *testing.T) {
 // H17: a master that does not say how it sees the cluster has not answered.
 func TestH17_MasterThatKeepsItsViewToItselfIsACut(t *testing.T) {
 	t.Parallel()
-	s := startCluster(t, 2)
+	s := redistest.Masters(t, 2)
 	for _, n := range s.Nodes {
 		mustDo(t, n, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all")
 	}
@@ -94,7 +82,7 @@ func TestH17_MasterThatKeepsItsViewToItselfIsACut(t *testing.T) {
 // see to it; the others keep theirs.
 func TestH13_SilentConnectionToOneMasterIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := startCluster(t, 2)
+	s := redistest.Masters(t, 2)
 	var l link
 	st := listen(t, s, by(&l), probing(100*time.Millisecond), func(c *Config) { c.Mode, c.Timeout = Tracking, 300*time.Millisecond })
 	r := joined(t, st, "n")
@@ -128,7 +116,7 @@ func TestH13_SilentConnectionToOneMasterIsReplaced(t *testing.T) {
 // that it is refused is no harm.
 func TestPubSubInAClusterNeedsAMasterAndNoRightToItsKeys(t *testing.T) {
 	t.Parallel()
-	s := startCluster(t, 1)
+	s := redistest.Masters(t, 1)
 	admin := redistest.Client(t, s)
 	var l link
 	st := listen(t, s, by(&l), probing(time.Hour))
@@ -170,7 +158,7 @@ func subscriptions(t *testing.T, s *redisserver.Server) map[string]int64 {
 // same again, and connections stay: nothing is left of earlier ones, neither on the
 // servers nor here.
 func TestH17_NothingIsLeftOfEarlierSessions(t *testing.T) {
-	s := startCluster(t, 3)
+	s := redistest.Masters(t, 3)
 	var l link
 	st := listen(t, s, by(&l), trackingFor(time.Second))
 	names := []string{"n", "m"}

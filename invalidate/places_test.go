@@ -17,11 +17,7 @@ import (
 func servedBy(t *testing.T, epoch, upTo, from int) slots.View {
 	t.Helper()
 	const line = "%s 127.0.0.1:1 master - 0 0 %d connected %d-%d\n"
-	v, err := slots.ParseNodes(fmt.Sprintf(line, "a", epoch, 0, upTo) + fmt.Sprintf(line, "b", epoch, from, slots.Count-1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return viewFrom(t, fmt.Sprintf(line, "a", epoch, 0, upTo)+fmt.Sprintf(line, "b", epoch, from, slots.Count-1))
 }
 
 // H16: where the list of who listens has another master since a moment ago, it may lack
@@ -85,7 +81,7 @@ func TestSlotThatNobodyServesVoidsTheQuestion(t *testing.T) {
 // Where it cannot be read who listens, nobody knows who has heard.
 func TestListThatCannotBeReadConfirmsNothing(t *testing.T) {
 	one := redistest.Real(t)
-	for name, s := range map[string]redistest.Server{"one server": one, "a cluster": startCluster(t, 1)} {
+	for name, s := range map[string]redistest.Server{"one server": one, "a cluster": redistest.Masters(t, 1)} {
 		redistest.Do(t, redistest.Client(t, s), "SET", membersPrefix+"odd", "no list")
 		st := listen(t, s, trackingFor(time.Second))
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)

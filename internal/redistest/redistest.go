@@ -36,6 +36,13 @@ func Cluster(t testing.TB, args ...string) *redisserver.Cluster {
 	return started(t, c, err)
 }
 
+// Masters is Real for a Redis Cluster of so many masters, without replicas.
+func Masters(t testing.TB, n int) *redisserver.Cluster {
+	t.Helper()
+	c, err := redisserver.StartCluster(n, 0)
+	return started(t, c, err)
+}
+
 // Sentinel is Real for a master, a replica and three sentinels; through is as for
 // redisserver.StartSentinel.
 func Sentinel(t testing.TB, through func(master string) (string, error), args ...string) *redisserver.Sentinel {
