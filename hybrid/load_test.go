@@ -92,7 +92,7 @@ func TestH37_LoadOfBeforeAChangeIsNotStored(t *testing.T) {
 					var got string
 					var err error
 					wait := async(func() { got, err = a.GetOrLoad(ctx, "k", l.load) })
-					<-l.inside
+					within(t, 10*time.Second, "the loader is called", func() { <-l.inside })
 					test.write(t, writer, func() {
 						eventually(t, "the key ends", func() bool { return stored(t, admin, "k") == "" })
 					})

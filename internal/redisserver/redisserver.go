@@ -5,6 +5,7 @@
 package redisserver
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -271,28 +273,40 @@ func (s *Server) waitReady(p *process, limit time.Duration) error {
 			return fmt.Errorf("redisserver: redis-server at %s does not answer after %v", s.Addr, limit)
 		case <-time.After(5 * time.Millisecond):
 		}
-		if ping(s.Addr) {
+		if answers(s.Addr, p.cmd.Process.Pid) {
 			return nil
 		}
 	}
 }
 
-// ping speaks the protocol by hand, so that a server with a password or
-// without RESP3 counts as up, too.
-func ping(addr string) bool {
+// answers says whether the process pid is the one that answers at addr: while it begins,
+// another program's server may have taken the port. It speaks the protocol by hand, so
+// that a server with a password or without RESP3 counts as up, too; one that does not
+// let everybody ask who it is, is taken for pid.
+func answers(addr string, pid int) bool {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return false
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Second))
-	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+	if _, err := c.Write([]byte("PING\r\nINFO server\r\n")); err != nil {
 		return false
 	}
-	b := make([]byte, 64)
-	n, err := c.Read(b)
-	return err == nil && (bytes.HasPrefix(b[:n], []byte("+PONG")) || bytes.HasPrefix(b[:n], []byte("-NOAUTH")) ||
-		bytes.HasPrefix(b[:n], []byte("-NOPERM")))
+	r := bufio.NewReader(c)
+	for first := true; ; first = false {
+		line, err := r.ReadString('\n')
+		switch is, known := strings.CutPrefix(line, "process_id:"); {
+		case err != nil:
+			return false
+		case known:
+			return strings.TrimSpace(is) == strconv.Itoa(pid)
+		case strings.HasPrefix(line, "-NOAUTH"), strings.HasPrefix(line, "-NOPERM"):
+			return true
+		case first && !strings.HasPrefix(line, "+PONG"): // it loads
+			return false
+		}
+	}
 }
 
 func version(bin string) string {

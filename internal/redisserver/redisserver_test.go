@@ -2,7 +2,10 @@ package redisserver
 
 import (
 	"context"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -65,8 +68,28 @@ func TestServersAnswerAndEnd(t *testing.T) {
 	}
 	ask(t, real)
 	real.Close()
-	if ping(real.Addr) {
-		t.Error("the server answers after Close")
+	if c, err := net.Dial("tcp", real.Addr); err == nil {
+		c.Close()
+		t.Error("the server listens after Close")
+	}
+}
+
+// Two that choose the same free port at a time are not taken for one.
+func TestAnothersServerIsNotTakenForOnesOwn(t *testing.T) {
+	needServer(t)
+	other, err := Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	late := filepath.Join(t.TempDir(), "late") // it has not tried to listen when the other one answers
+	if err := os.WriteFile(late, []byte("#!/bin/sh\nsleep 0.2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("FLIPCACHE_REDIS_SERVER", late)
+	if s, err := start([]string{"--port", strconv.Itoa(other.port)}); err == nil {
+		t.Errorf("another's server at %s was taken for the one that was started", s.Addr)
+		s.Close()
 	}
 }
 
