@@ -83,14 +83,29 @@ func TestFaultsAreOutlastedByTheLeaseAlone(t *testing.T) {
 			t.Parallel()
 			p := p
 			p.side = regexp.MustCompile(name)
-			var redis string
-			m, err := p.measure(t.Context(), p.sides()[0], setting{p.faults, p.reads, true}, &redis)
-			if err != nil {
-				t.Fatal(err)
+			outlasts := func() bool {
+				var redis string
+				m, err := p.measure(t.Context(), p.sides()[0], setting{p.faults, p.reads, true}, &redis)
+				if err != nil {
+					t.Fatal(err)
+				}
+				worst := time.Duration(m.age.Max()) * time.Microsecond
+				t.Logf("worst age %v, the lease would be %v; %d entries left", worst, p.lease, m.left)
+				if m.left > 0 {
+					t.Error("entries are left")
+				}
+				return worst > p.lease+5*time.Millisecond
 			}
-			worst := time.Duration(m.age.Max()) * time.Microsecond
-			if (worst <= p.lease+5*time.Millisecond) != leased || m.left > 0 {
-				t.Errorf("worst age %v, the lease would be %v; %d entries left", worst, p.lease, m.left)
+			tries := 3 // what the faults hit is drawn anew in each
+			if leased {
+				tries = 1
+			}
+			found := false
+			for ; tries > 0 && !found; tries-- {
+				found = outlasts()
+			}
+			if found == leased {
+				t.Errorf("a value is read that was replaced for longer than the lease: %t", found)
 			}
 		})
 	}
