@@ -14,6 +14,7 @@ import (
 
 	"github.com/flipcache/flipcache/internal/clock"
 	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/history/client"
 )
 
 // A row is what came of one trial.
@@ -81,7 +82,7 @@ func evaluate(ops []history.Op, rules history.Rules, dir string) (r row, err err
 			for j := range work {
 				broken, undecided, age, failed := one(j.key, j.ops, rules, dir)
 				mu.Lock()
-				if j.key < counters {
+				if j.key < client.Counters {
 					r.Registers++
 				} else {
 					r.Pieces++
@@ -108,7 +109,7 @@ func evaluate(ops []history.Op, rules history.Rules, dir string) (r row, err err
 
 // one judges one key.
 func one(key int32, ops []history.Op, rules history.Rules, dir string) (broken []history.Violation, undecided bool, age time.Duration, err error) {
-	if key < counters {
+	if key < client.Counters {
 		return history.Check(ops, rules), false, history.Oldest(ops), nil
 	}
 	broken, undecided, err = history.CheckCounter(ops, decide, dir)

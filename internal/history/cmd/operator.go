@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/history/client"
 	"github.com/flipcache/flipcache/internal/redisserver"
 	"github.com/flipcache/flipcache/internal/slots"
 )
@@ -75,8 +76,7 @@ func (o *operator) run(ctx context.Context) error {
 
 // slot draws one of a register in use.
 func (o *operator) slot() uint16 {
-	g := o.tickets.Drawn() / generation
-	key := g*registers + o.r.Int64N(registers)
+	key := client.Newest(o.tickets) + o.r.Int64N(client.Registers)
 	return slots.Of(o.name + ":" + strconv.FormatInt(key, 10))
 }
 

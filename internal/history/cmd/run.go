@@ -16,6 +16,7 @@ import (
 
 	"github.com/flipcache/flipcache/internal/fleet"
 	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/history/client"
 	"github.com/flipcache/flipcache/internal/judge"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -89,18 +90,18 @@ func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []hist
 }
 
 // truth asks Redis itself, past the library, for what the workers read at last.
-func truth(ctx context.Context, client rueidis.ClientOption, name, dir string) (ops []history.Op, err error) {
+func truth(ctx context.Context, o rueidis.ClientOption, name, dir string) (ops []history.Op, err error) {
 	t, err := history.OpenTickets(filepath.Join(dir, "writes"))
 	if err != nil {
 		return nil, err
 	}
 	defer t.Close()
-	admin, err := rueidis.NewClient(client)
+	admin, err := rueidis.NewClient(o)
 	if err != nil {
 		return nil, err
 	}
 	defer admin.Close()
-	for _, key := range restKeys(t.Drawn()) {
+	for _, key := range client.Rested(t) {
 		o := history.Op{Kind: history.Get, Process: history.Redis, Key: key, Outcome: history.Done, Quiet: true, Call: int64(judge.Now())}
 		m := admin.Do(ctx, admin.B().Get().Key(name+":"+strconv.Itoa(int(key))).Build())
 		o.Value, err = m.AsInt64()

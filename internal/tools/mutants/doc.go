@@ -4,6 +4,7 @@
 //
 //	go run ./internal/tools/mutants            all of them
 //	go run ./internal/tools/mutants -run H12   those whose name, hazard or file match
+//	go run ./internal/tools/mutants -by 'invalidate TestSimulation'   which of them that test sees
 //
 // The mutants stand in list/*.txt, one after the other:
 //

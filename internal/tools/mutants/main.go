@@ -19,11 +19,12 @@ func main() {
 	match := flag.String("run", "", "only mutants whose name, hazard, rule or file match this regular expression")
 	workers := flag.Int("j", 2, "how many are built and run at a time")
 	trust := flag.Bool("trust", false, "take it that every test passes where nothing is changed")
+	by := flag.String("by", "", "a package and a test in it, instead of the tests that the list names: what survives that is no error")
 	verbose := flag.Bool("v", false, "print what failing tests print")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	ok, err := mutate(ctx, *match, *workers, *trust, *verbose)
+	ok, err := mutate(ctx, *match, *by, *workers, *trust, *verbose)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -44,7 +45,7 @@ type verdict struct {
 
 // mutate runs those mutants that match, prints a line for each, and says whether all
 // is as the list says.
-func mutate(ctx context.Context, match string, workers int, trust, verbose bool) (ok bool, err error) {
+func mutate(ctx context.Context, match, by string, workers int, trust, verbose bool) (ok bool, err error) {
 	list, err := readLists()
 	if err != nil {
 		return false, err
@@ -70,6 +71,13 @@ func mutate(ctx context.Context, match string, workers int, trust, verbose bool)
 	if len(mutants) == 0 {
 		return false, errors.New("no mutant matches")
 	}
+	if by != "" {
+		for _, m := range mutants {
+			if err := m.killedBy(by); err != nil {
+				return false, err
+			}
+		}
+	}
 	began := time.Now()
 	if !trust {
 		if err := r.unchanged(ctx, mutants, workers); err != nil {
@@ -87,14 +95,24 @@ func mutate(ctx context.Context, match string, workers int, trust, verbose bool)
 	for v := range verdicts {
 		all = append(all, v)
 		fmt.Printf("%4d/%d  %-9s %5.1fs  %s\n", len(all), len(mutants), v.what, v.took.Seconds(), v.m.Name)
-		if v.bad || verbose {
+		if v.bad && by == "" || verbose {
 			fmt.Println(indent(v.output))
 		}
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	return table(list, all, time.Since(began)), nil
+	return table(list, all, time.Since(began)) || by != "", nil
+}
+
+// killedBy has one test be that of m, of which it is not known whether it kills m.
+func (m *Mutant) killedBy(test string) error {
+	pkg, run, found := strings.Cut(test, " ")
+	if !found {
+		return fmt.Errorf("-by %q: a package and a test are wanted, as \"hybrid TestStats\"", test)
+	}
+	m.Tests, m.Race, m.Survives = []Test{{pkg, run}}, false, ""
+	return nil
 }
 
 // each calls f with each of all, so many at a time.

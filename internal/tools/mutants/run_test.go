@@ -82,3 +82,13 @@ func TestVerdicts(t *testing.T) {
 		t.Error("a test that is skipped passes for one that proves something")
 	}
 }
+
+func TestByGivesAMutantAnotherTest(t *testing.T) {
+	m := &Mutant{Tests: []Test{{"p", "TestOthers"}}, Race: true, Survives: "nobody looks"}
+	if err := m.killedBy("q TestNegative|TestZero"); err != nil || len(m.Tests) != 1 || m.Tests[0] != (Test{"q", "TestNegative|TestZero"}) || m.Race || m.Survives != "" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if err := m.killedBy("TestNegative"); err == nil {
+		t.Error("a test without its package is accepted")
+	}
+}

@@ -1,0 +1,184 @@
+//go:build unix
+
+package virtual
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/history/client"
+	"github.com/flipcache/flipcache/invalidate"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	seed     = flag.Uint64("virtual.seed", 0, "seed of the first episode; 0: a fresh one")
+	episodes = flag.Int("virtual.episodes", 0, "episodes to run; 0: a short run")
+)
+
+// An episode is what a seed says.
+type episode struct {
+	seed  uint64
+	mode  invalidate.Mode
+	lease bool
+	acked bool
+	long  time.Duration // of faults
+	pause time.Duration // of a client between two operations, at most
+}
+
+// variants are what episodes are about, one after the other.
+var variants = []episode{
+	{mode: invalidate.Off}, {mode: invalidate.PubSub}, {mode: invalidate.Tracking},
+	{mode: invalidate.PubSub, lease: true}, {mode: invalidate.Tracking, lease: true},
+	{mode: invalidate.PubSub, lease: true, acked: true}, {mode: invalidate.Tracking, lease: true, acked: true},
+}
+
+func episodeOf(seed uint64) episode {
+	e := variants[seed%uint64(len(variants))]
+	r := rand.New(rand.NewPCG(seed, 0))
+	e.seed, e.long = seed, 10*time.Second
+	e.pause = []time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond}[r.IntN(3)]
+	return e
+}
+
+func (e episode) String() string {
+	s := e.mode.String()
+	switch {
+	case e.acked:
+		s += "+acked"
+	case e.lease:
+		s += "+lease"
+	}
+	return fmt.Sprintf("seed %d, %s", e.seed, s)
+}
+
+// rules are what e promises.
+func (e episode) rules() history.Rules {
+	if e.mode == invalidate.Off {
+		return history.Rules{Bound: localTTL}
+	}
+	r := history.Rules{NoStepBack: true, AtRest: true}
+	if e.lease {
+		r.Bound = lease
+	}
+	return r
+}
+
+// run runs e, and returns what its processes did, and how many local hits they had.
+func (e episode) run(t *testing.T) (ops []history.Op, hits uint64) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, e, dir)
+		ctx, over := context.WithTimeout(context.Background(), e.long)
+		defer over()
+		var last [slots]*process
+		var failed [slots]error
+		var wg sync.WaitGroup
+		for i := range last {
+			wg.Go(func() { last[i], failed[i] = f.live(ctx, i) })
+		}
+		wg.Go(func() { f.chaos(ctx) })
+		wg.Wait()
+		if err := errors.Join(failed[:]...); err != nil {
+			t.Fatal(err)
+		}
+		truth := f.rest(last[:])
+		for _, p := range last {
+			f.end(p)
+		}
+		ops, hits = append(f.close(), truth...), f.hits
+	})
+	return ops, hits
+}
+
+// judge returns what was broken.
+func (e episode) judge(t *testing.T, ops []history.Op) (broken []string) {
+	for key, ops := range history.ByKey(ops, 0) {
+		var all []history.Violation
+		if key < client.Counters {
+			all = history.Check(ops, e.rules())
+		} else {
+			b, undecided, err := history.CheckCounter(ops, time.Minute, "")
+			if err != nil || undecided {
+				t.Errorf("%v: counter %d is undecided: %v", e, key, err)
+			}
+			all = append(b, history.CheckReads(ops, e.rules())...)
+		}
+		for _, v := range all {
+			broken = append(broken, v.String())
+		}
+	}
+	return append(broken, e.late(ops)...)
+}
+
+// late returns the calls that took too long: each command is bounded by Timeout and
+// 1/16 of it. A read asks twice at the most, Update as often as others come in between,
+// an acknowledged write waits for leases.
+func (e episode) late(ops []history.Op) (late []string) {
+	const once = timeout + timeout/16
+	for _, o := range ops {
+		most := 2 * once
+		switch {
+		case o.Kind == history.Update, e.acked && (o.Kind == history.Set || o.Kind == history.Delete):
+			continue
+		case o.Kind == history.Set, o.Kind == history.Delete, o.Kind == history.Incr:
+			most = once
+		}
+		if took := time.Duration(o.Return - o.Call); took > most {
+			late = append(late, fmt.Sprintf("it took %v, which is more than %v: %v", took, most, o))
+		}
+	}
+	return late
+}
+
+// TestProcessesInVirtualTime has whole processes work while the network fails, and
+// judges what they did: see docs/correctness.md. The seed draws operations and faults;
+// which goroutine runs first is up to the runtime.
+//
+//	go test ./internal/virtual -v -virtual.episodes=100 -virtual.seed=1
+func TestProcessesInVirtualTime(t *testing.T) {
+	first, n := *seed, *episodes
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
+	if n == 0 {
+		n = len(variants)
+	}
+	began := time.Now()
+	var all, unknown, failed, long int
+	for i := range n {
+		e := episodeOf(first + uint64(i))
+		ops, hits := e.run(t)
+		if broken := e.judge(t, ops); len(broken) > 0 {
+			t.Fatalf("%v\n%s", e, strings.Join(broken, "\n"))
+		}
+		for _, o := range ops {
+			switch o.Outcome {
+			case history.Refused:
+				failed++
+			case history.Unknown:
+				unknown++
+			}
+		}
+		if hits == 0 {
+			t.Errorf("%v: no local hit", e)
+		}
+		all += len(ops)
+		long += int(e.long.Seconds())
+		t.Logf("%v: %d operations, %d local hits", e, len(ops), hits)
+	}
+	t.Logf("seed %d: %d episodes, %d s of faults in %v; %d operations, %d of unknown outcome, %d failed: no promise was broken",
+		first, n, long, time.Since(began).Round(time.Millisecond), all, unknown, failed)
+}
