@@ -102,6 +102,17 @@ func TestWhoIsAskedAfterWritesInACluster(t *testing.T) {
 	if p := h.placesOf(nameAt("b"), []uint16{1, 9000}); !p.lost {
 		t.Error("nobody is known to serve a slot, and all are asked who should be")
 	}
+	if p := h.placesOf(nameAt("b"), []uint16{9000}); p.lost {
+		t.Error("the slot of another key voids the question")
+	}
+	h.begin(viewFrom(t, twoHalves), h.masters[1:])
+	if p := h.placesOf(nameAt("b"), []uint16{1}); !p.lost {
+		t.Error("the session has not got the slot's master, and all are asked")
+	}
+	none := &cluster{t: &tracking{s: newStream(Config{})}}
+	if p := none.placesOf("n", nil); !p.lost {
+		t.Error("no master is known, and all are asked")
+	}
 }
 
 // An answer counts where the master that was asked serves the key, by the table under

@@ -206,3 +206,19 @@ func TestOwedAnswersAreBounded(t *testing.T) {
 		t.Errorf("%d are owed, want 2", n)
 	}
 }
+
+// Where it cannot be read who listens, nobody knows who has heard.
+func TestListThatCannotBeReadConfirmsNothing(t *testing.T) {
+	one := redistest.Real(t)
+	for name, s := range map[string]redistest.Server{"one server": one, "a cluster": redistest.Masters(t, 1)} {
+		redistest.Do(t, redistest.Client(t, s), "SET", membersPrefix+"odd", "no list")
+		st := listen(t, s, trackingFor(time.Second))
+		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		err := st.Confirm(short, st.Tracked(), "odd")
+		var u *Unconfirmed
+		if !errors.As(err, &u) || len(u.Members) > 0 || !strings.Contains(err.Error(), "not known") || !strings.Contains(err.Error(), "WRONGTYPE") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
