@@ -2,7 +2,6 @@ package flights
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -150,7 +149,7 @@ func TestPushDetachesTheFill(t *testing.T) {
 // What is set aside at a cut lacks what a write or a clear has begun to replace,
 // in whichever order they come.
 func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
-	for range 2000 {
+	for i := range 2000 {
 		now := int64(0)
 		tb := New(tier.New[string, int](tier.Bounds{Entries: 16}, tier.Adaptive), clock.NewManual(func() int64 { return now }), nil)
 		tb.SetAside(1 << 40)
@@ -159,10 +158,7 @@ func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 			f, _ := tb.BeginFill(key, false, nil)
 			tb.End(f, value(1))
 		}
-		var wg sync.WaitGroup
-		wg.Go(tb.Cut)
-		wg.Go(func() { tb.EndWrite(tb.BeginWrite("written", 0, nil), true, Reply[int]{}) })
-		wg.Wait()
+		race(i, tb.Cut, func() { tb.EndWrite(tb.BeginWrite("written", 0, nil), true, Reply[int]{}) })
 		if tb.Aside("written") != nil {
 			t.Fatal("what was written is served from what was set aside")
 		}
@@ -172,9 +168,7 @@ func TestNothingThatIsWrittenIsSetAside(t *testing.T) {
 		tb.Resume()
 		f, _ := tb.BeginFill("cleared", false, nil)
 		tb.End(f, value(1))
-		wg.Go(tb.Cut)
-		wg.Go(tb.BeginClear)
-		wg.Wait()
+		race(i, tb.Cut, tb.BeginClear)
 		if tb.Aside("cleared") != nil {
 			t.Fatal("what was cleared is served from what was set aside")
 		}
