@@ -1,6 +1,7 @@
 package hybrid
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -50,7 +51,14 @@ func (c *Cache[K, V]) confirm(ctx context.Context, keys ...K) error {
 			written = append(written, slots.Of(c.prefix+keyText(key)))
 		}
 	}
-	if err := c.store.stream.Confirm(ctx, c.data, c.name, written...); err != nil {
+	confirm := func() error { return c.store.stream.Confirm(ctx, c.data, c.name, written...) }
+	var err error
+	if !c.store.greeting.UnderWay() {
+		err = confirm()
+	} else if failed, late := inTime(ctx, c.store, confirm); failed != nil || late != nil {
+		err = cmp.Or(late, failed)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 	}
 	return nil

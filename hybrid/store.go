@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flipcache/flipcache/internal/clock"
+	"github.com/flipcache/flipcache/internal/dial"
 	"github.com/flipcache/flipcache/internal/slots"
 	"github.com/flipcache/flipcache/invalidate"
 )
@@ -86,6 +87,7 @@ type Store struct {
 	breakers     [64]breaker // in a cluster: of the slots that have the same upper bits
 	serveStale   time.Duration
 	maxStaleness time.Duration
+	greeting     dial.Greeting // of all connections
 	dialed       atomic.Int64  // when the newest connection was made that may carry writes
 	lease        *atomic.Int64 // until when local tiers may serve; nil without MaxStaleness
 	clock        *clock.Coarse
@@ -99,6 +101,7 @@ type Store struct {
 	ctx    context.Context // ends at Close; what runs in the background hangs on it
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	late   sync.WaitGroup // of what goes on behind its context's end; Add under mu, unless closed
 
 	mu      sync.Mutex // guards all below
 	names   map[string]bool
@@ -186,13 +189,43 @@ func (s *Store) tellOnce(ctx context.Context, client rueidis.Client, commands []
 		return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
 	}
 	var results []rueidis.RedisResult
-	if len(commands) == 1 {
-		results = []rueidis.RedisResult{client.Do(ctx, commands[0])}
-	} else {
-		results = client.DoMulti(ctx, commands...)
+	if !s.greeting.UnderWay() {
+		results = send(ctx, client, commands)
+	} else if results, err = inTime(ctx, s, func() []rueidis.RedisResult { return send(ctx, client, commands) }); err != nil {
+		results = slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(commands))
 	}
 	breaker.leave(ctx, pass, results[len(results)-1].Error()) // behind one without an answer none has one
 	return results
+}
+
+func send(ctx context.Context, client rueidis.Client, commands []rueidis.Completed) []rueidis.RedisResult {
+	if len(commands) == 1 {
+		return []rueidis.RedisResult{client.Do(ctx, commands[0])}
+	}
+	return client.DoMulti(ctx, commands...)
+}
+
+// inTime returns what do does, or, with an error, when ctx ends, and do goes on: rueidis
+// has commands wait for a connection that another is making, however long.
+func inTime[T any](ctx context.Context, s *Store, do func() T) (result T, err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return result, ErrClosed
+	}
+	s.late.Add(1)
+	s.mu.Unlock()
+	done := make(chan T, 1)
+	go func() {
+		defer s.late.Done()
+		done <- do()
+	}()
+	select {
+	case result = <-done:
+		return result, nil
+	case <-ctx.Done():
+		return result, ctx.Err()
+	}
 }
 
 // run runs a script once.
@@ -214,7 +247,12 @@ func (s *Store) runOnce(ctx context.Context, client rueidis.Client, script *ruei
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
-	r := script.Exec(ctx, client, keys, args)
+	var r rueidis.RedisResult
+	if !s.greeting.UnderWay() {
+		r = script.Exec(ctx, client, keys, args)
+	} else if r, err = inTime(ctx, s, func() rueidis.RedisResult { return script.Exec(ctx, client, keys, args) }); err != nil {
+		r = rueidis.NewErrorResult(err)
+	}
 	breaker.leave(ctx, pass, r.Error())
 	return r
 }
@@ -290,6 +328,7 @@ func (s *Store) Close() error {
 		c.close()
 	}
 	s.connection.close(s.timeout)
+	s.late.Wait()
 	s.clock.Close()
 	return nil
 }

@@ -19,6 +19,7 @@ type Func = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, e
 // dialling's own as long as the peer has said nothing: nobody then waits for a silent
 // peer. known, unless it is nil, knows each connection from the dialling on.
 func Until(ctx context.Context, o rueidis.ClientOption, known *Conns) Func {
+	dial := asSaid(o)
 	return func(caller context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		own, over := context.WithCancel(ctx)
 		forget, err := known.add(addr, over)
@@ -29,17 +30,7 @@ func Until(ctx context.Context, o rueidis.ClientOption, known *Conns) Func {
 		dialling, cancel := context.WithCancel(caller)
 		defer cancel()
 		defer context.AfterFunc(own, cancel)()
-		var c net.Conn
-		switch {
-		case o.DialCtxFn != nil:
-			c, err = o.DialCtxFn(dialling, addr, d, t)
-		case o.DialFn != nil:
-			c, err = o.DialFn(addr, d, t)
-		case t != nil:
-			c, err = (&tls.Dialer{NetDialer: d, Config: t}).DialContext(dialling, "tcp", addr)
-		default:
-			c, err = d.DialContext(dialling, "tcp", addr)
-		}
+		c, err := dial(dialling, addr, d, t)
 		if err != nil {
 			forget()
 			over()

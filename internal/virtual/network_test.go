@@ -68,23 +68,29 @@ func (n *network) dialer(process int) func(context.Context, string, *net.Dialer,
 			case <-time.After(wait):
 			}
 		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.down {
+		if n.refuses() {
 			return nil, errRefused
 		}
-		redis, err := n.accept()
+		redis, err := n.accept() // not under mu: Redis may be speaking, which waits for what carries it
 		if err != nil {
 			return nil, err
 		}
 		theirs, ours := net.Pipe()
 		c := &conn{n: n, process: process, ends: [2]net.Conn{ours, redis}, ways: 2, mended: make(chan struct{})}
 		c.mend = sync.OnceFunc(func() { close(c.mended) })
+		n.mu.Lock()
 		n.conns[c] = struct{}{}
+		n.mu.Unlock()
 		c.carry(says, ours, redis)
 		c.carry(hears, redis, ours)
 		return theirs, nil
 	}
+}
+
+func (n *network) refuses() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.down
 }
 
 // arrival draws when arrives what is said now.
