@@ -100,9 +100,9 @@ check-history: redis-server ## real processes under faults write down what they 
 	go run ./internal/history/cmd -all $(HISTORYFLAGS)
 
 .PHONY: simulate
-simulate: ## the protocol step by step, then whole processes in virtual time, against a Redis that fails: STEPS=10000000 EPISODES=50 (2 minutes), SEED= to replay
+simulate: ## the protocol step by step, then whole processes in virtual time, against a Redis that fails: STEPS=10000000 EPISODES=400 (2 minutes), SEED= to replay
 	go test -count=1 -v -timeout 60m -run '^TestSimulation$$' ./invalidate -sim.seed=$(or $(SEED),0) -sim.steps=$(or $(STEPS),10000000)
-	go test -count=1 -v -timeout 60m -run '^TestProcessesInVirtualTime$$' ./internal/virtual -virtual.seed=$(or $(SEED),0) -virtual.episodes=$(or $(EPISODES),50)
+	go test -count=1 -v -timeout 60m -run '^TestProcessesInVirtualTime$$' ./internal/virtual -virtual.seed=$(or $(SEED),0) -virtual.episodes=$(or $(EPISODES),400)
 
 .PHONY: simulate-defences
 simulate-defences: ## the same with one defence after the other taken out: each must be missed (10 minutes)

@@ -52,7 +52,7 @@ type process struct {
 
 func newFleet(t *testing.T, e episode, dir string) *fleet {
 	f := &fleet{episode: e, t: t, dir: dir, began: time.Now(), redis: newRedis(t)}
-	f.network = newNetwork(e.seed, f.redis.Dial)
+	f.network = newNetwork(e.seed, e.usual, f.redis.Dial)
 	var err error
 	if f.writes, err = history.OpenTickets(filepath.Join(dir, "writes")); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func (f *fleet) live(ctx context.Context, slot int) (*process, error) {
 		if err != nil {
 			return nil, err
 		}
-		life, over := context.WithTimeout(ctx, 2*time.Second+time.Duration(r.Int64N(int64(f.long))))
+		life, over := context.WithTimeout(ctx, f.long/4+time.Duration(r.Int64N(int64(2*f.long))))
 		f.work(life, p)
 		over()
 		if ctx.Err() != nil {
@@ -159,7 +159,7 @@ func (f *fleet) chaos(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Duration(r.Int64N(int64(time.Second)))):
+		case <-time.After(time.Duration(r.Int64N(int64(f.fault)))):
 		}
 		slot := r.IntN(slots)
 		long := time.Duration(r.Int64N(int64(time.Second)))

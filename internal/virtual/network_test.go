@@ -16,6 +16,7 @@ import (
 // connection bytes keep their order; nothing else is in any.
 type network struct {
 	accept func() (net.Conn, error) // connects to Redis
+	usual  time.Duration            // how long what is said is under way, at most, if nothing is slow
 	wg     sync.WaitGroup           // of what carries
 
 	mu      sync.Mutex // guards all below
@@ -33,12 +34,9 @@ const (
 	hears
 )
 
-// usual is how long what is said is under way, at most, if nothing is slow.
-const usual = 2 * time.Millisecond
-
-func newNetwork(seed uint64, accept func() (net.Conn, error)) *network {
+func newNetwork(seed uint64, usual time.Duration, accept func() (net.Conn, error)) *network {
 	return &network{
-		accept: accept, r: rand.New(rand.NewPCG(seed, 1)), conns: make(map[*conn]struct{}),
+		accept: accept, usual: usual, r: rand.New(rand.NewPCG(seed, 1)), conns: make(map[*conn]struct{}),
 		lag: make(map[int]time.Duration), held: make(map[int][2]time.Time),
 	}
 }
@@ -101,7 +99,7 @@ func (n *network) arrival(process int) time.Time {
 	if n.r.IntN(3) > 0 {
 		return time.Now().Add(least)
 	}
-	return time.Now().Add(least + time.Duration(n.r.Int64N(int64(max(n.lag[process], usual)))))
+	return time.Now().Add(least + time.Duration(n.r.Int64N(int64(max(n.lag[process], n.usual)))))
 }
 
 // blocked returns until when nothing arrives on a way.
