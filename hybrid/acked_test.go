@@ -185,13 +185,19 @@ func ackedWaitsForALease(t *testing.T, s redistest.Server, mode invalidate.Mode)
 		return r.local("k") == "old"
 	})
 	defer st.stall(true, true)()
-	short, cancel := context.WithTimeout(ctx, testLease/10)
-	defer cancel()
-	err := w.Acked().Set(short, "k", "seen by none")
-	var u *invalidate.Unconfirmed
-	if !errors.Is(err, ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &u) ||
-		len(u.Members) != 1 || u.Members[0].ID != r.store.stream.Sender().String() || !strings.Contains(err.Error(), "the write stands") {
-		t.Errorf("a context that ends: %v, %+v", err, u)
+	for tries := 1; ; tries++ {
+		short, cancel := context.WithTimeout(ctx, testLease/10)
+		err := w.Acked().Set(short, "k", "seen by none")
+		cancel()
+		var u *invalidate.Unconfirmed
+		if errors.As(err, &u) && len(u.Members) == 0 && tries < 5 { // Redis itself was too slow to say who listens
+			continue
+		}
+		if !errors.Is(err, ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || u == nil ||
+			len(u.Members) != 1 || u.Members[0].ID != r.store.stream.Sender().String() || !strings.Contains(err.Error(), "the write stands") {
+			t.Errorf("a context that ends: %v, %+v", err, u)
+		}
+		break
 	}
 	w.want(t, "k", "seen by none")
 	began := clock.Now()

@@ -118,9 +118,11 @@ func (s *Stream) leave() {
 	defer cancel()
 	client := s.ear.commands()
 	commands := []rueidis.Completed{client.B().Del().Key(processKey(s.sender)).Build()}
+	s.mu.Lock()
 	for name := range s.topics { // nobody joins any more
 		commands = append(commands, client.B().Zrem().Key(membersPrefix+name).Member(s.member()).Build())
 	}
+	s.mu.Unlock()
 	client.DoMulti(ctx, commands...)
 }
 

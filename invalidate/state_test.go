@@ -263,6 +263,27 @@ func TestAWatcherMayCloseTheStream(t *testing.T) {
 	}
 }
 
+// What a session does that goes on while the stream is closed brings nothing back.
+func TestClosedIsForGood(t *testing.T) {
+	s := newStream(Config{Mode: Tracking})
+	s.ear = &tracking{s: s}
+	tier := new(recorder)
+	s.topics["n"] = &topic{tier: tier, hears: true, member: true}
+	s.end(Closed, nil)
+	s.end(Cut, errors.New("lost"))
+	if st := s.State(); st.Status != Closed || st.Cause != nil {
+		t.Errorf("lost afterwards: %v", st)
+	}
+	id, _, _ := s.begin()
+	s.setLive(id)
+	if st := s.State(); st.Status != Closed || s.topics["n"].live {
+		t.Errorf("answered afterwards: %v, the tier is live: %t", st, s.topics["n"].live)
+	}
+	if err := s.Join(t.Context(), "n", tier); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
 // R36: 64 goroutines do everything while the stream is closed.
 func TestEverythingMayBeCalledDuringClose(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {

@@ -596,7 +596,7 @@ func (s *Stream) endLocked(status Status, cause error) {
 func (s *Stream) setLive(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id == s.session {
+	if id == s.session && s.state.Status != Closed {
 		s.proved = true
 		s.ear.live()
 		s.setStateLocked(Live, nil)
@@ -606,6 +606,9 @@ func (s *Stream) setLive(id uint64) {
 // REQUIRES: s.mu held.
 func (s *Stream) setStateLocked(status Status, cause error) {
 	old := s.state
+	if old.Status == Closed { // for good: a session may go on until Close ends it
+		return
+	}
 	s.state.Status, s.state.Cause = status, cause
 	if status != old.Status {
 		s.state.Since = time.Now()

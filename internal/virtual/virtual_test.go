@@ -157,7 +157,7 @@ func TestProcessesInVirtualTime(t *testing.T) {
 		first = uint64(time.Now().UnixNano())
 	}
 	if n == 0 {
-		n = 4 * len(variants)
+		n = len(variants)
 	}
 	began := time.Now()
 	var all, unknown, failed int
