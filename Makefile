@@ -28,7 +28,12 @@ test: redis-server python-redis ## all tests, on a real redis-server (installed 
 
 .PHONY: test-386
 test-386: redis-server ## the library's tests where an int has 32 bits
-	GOARCH=386 $(GOTEST) ./...
+	@if GOARCH=386 go test -run '^$$' ./internal/counter >/dev/null 2>&1; then \
+		GOARCH=386 $(GOTEST) ./...; \
+	else \
+		echo "this machine runs no 386 programs, or the code does not compile for it: compiled and vetted only"; \
+		GOARCH=386 go vet ./...; \
+	fi
 
 .PHONY: redis-server
 redis-server: ## install redis-server, unless it is there
