@@ -21,12 +21,10 @@ import (
 )
 
 const (
-	slots    = 3 // processes at a time
-	clients  = 4 // of each
-	timeout  = 400 * time.Millisecond
-	lease    = 500 * time.Millisecond // MaxStaleness
-	localTTL = 400 * time.Millisecond // in Off
-	name     = "virtual"              // of the cache
+	slots   = 3 // processes at a time
+	clients = 4 // of each
+	timeout = 400 * time.Millisecond
+	name    = "virtual" // of the cache
 )
 
 // A fleet is an episode under way.
@@ -69,14 +67,14 @@ func (f *fleet) now() time.Duration { return time.Since(f.began) + time.Second }
 func (f *fleet) start(slot int, r *rand.Rand) (*process, error) {
 	o := hybrid.StoreOptions{
 		Client:       rueidis.ClientOption{InitAddress: []string{"redis:6379"}, DialCtxFn: f.network.dialer(slot), ForceSingleClient: true},
-		Invalidation: f.mode, Timeout: timeout, StartCut: r.IntN(2) == 0,
+		Invalidation: f.Mode, Timeout: timeout, StartCut: r.IntN(2) == 0,
 	}
 	c := hybrid.Options[int32, int64]{NegativeTTL: time.Minute, LocalSize: 2 * client.Registers}
-	if f.lease {
-		o.MaxStaleness = lease
+	if f.Lease {
+		o.MaxStaleness = client.Lease
 	}
-	if f.mode == invalidate.Off {
-		c.LocalTTL = localTTL
+	if f.Mode == invalidate.Off {
+		c.LocalTTL = client.LocalTTL
 	}
 	store, err := hybrid.Open(context.Background(), o)
 	for err != nil {
@@ -88,7 +86,7 @@ func (f *fleet) start(slot int, r *rand.Rand) (*process, error) {
 		return nil, err
 	}
 	p := &process{client.Process{
-		Number: number, Log: log, Now: f.now, Writes: f.writes, Counts: f.counts, Acked: f.acked,
+		Number: number, Log: log, Now: f.now, Writes: f.writes, Counts: f.counts, Acked: f.Acked,
 	}, store}
 	p.Cache, err = hybrid.New(store, name, c)
 	return p, err
@@ -199,27 +197,32 @@ func (f *fleet) chaos(ctx context.Context) {
 
 // rest has all be quiet, and the last processes compare their tiers with Redis. It
 // returns what Redis holds.
-func (f *fleet) rest(last []*process) (truth []history.Op) {
+func (f *fleet) rest(last []*process) []history.Op {
 	const quiet = 10 * time.Second
 	time.Sleep(quiet)
 	ctx, cancel := context.WithTimeout(context.Background(), quiet)
 	defer cancel()
 	for _, p := range last {
-		if s := p.store.State(); s.Status != invalidate.Live && f.mode != invalidate.Off {
+		if s := p.store.State(); s.Status != invalidate.Live && f.Mode != invalidate.Off {
 			f.t.Errorf("process %d after %v of quiet: %v", p.Number, quiet, s)
 		}
 		if err := client.New(p.Process, 0, 0).Rest(ctx); err != nil {
 			f.t.Errorf("process %d: %v", p.Number, err)
 		}
 	}
-	for _, key := range client.Rested(f.writes) {
-		o := history.Op{Kind: history.Missing, Process: history.Redis, Key: key, Outcome: history.Done, Quiet: true, Call: int64(f.now())}
-		if s, err := f.redis.Get(fmt.Sprintf("%s:%d", name, key)); err == nil {
-			o.Kind = history.Get
-			o.Value, _ = strconv.ParseInt(s, 10, 64)
+	truth, err := client.Truth(f.writes, f.now, func(key int32) (value int64, there bool, err error) {
+		k := fmt.Sprintf("%s:%d", name, key)
+		if !f.redis.Exists(k) {
+			return 0, false, nil
 		}
-		o.Return = int64(f.now())
-		truth = append(truth, o)
+		s, err := f.redis.Get(k)
+		if err == nil {
+			value, err = strconv.ParseInt(s, 10, 64)
+		}
+		return value, true, err
+	})
+	if err != nil {
+		f.t.Error(err)
 	}
 	return truth
 }
@@ -229,7 +232,7 @@ func (f *fleet) close() (ops []history.Op) {
 	f.redis.Close()
 	f.network.close()
 	for _, log := range f.logs {
-		ops = append(ops, append([]history.Op(nil), log.Ops()...)...)
+		ops = append(ops, log.Ops()...)
 		log.Close()
 	}
 	f.writes.Close()

@@ -30,10 +30,8 @@ var (
 
 // An episode is what a seed says.
 type episode struct {
+	client.Variant
 	seed  uint64
-	mode  invalidate.Mode
-	lease bool
-	acked bool
 	long  time.Duration // of faults
 	fault time.Duration // from one to the next, at most
 	pause time.Duration // of a client between two operations, at most
@@ -41,43 +39,22 @@ type episode struct {
 }
 
 // variants are what episodes are about, one after the other.
-var variants = []episode{
-	{mode: invalidate.Off}, {mode: invalidate.PubSub}, {mode: invalidate.Tracking},
-	{mode: invalidate.PubSub, lease: true}, {mode: invalidate.Tracking, lease: true},
-	{mode: invalidate.PubSub, lease: true, acked: true}, {mode: invalidate.Tracking, lease: true, acked: true},
+var variants = []client.Variant{
+	{Mode: invalidate.Off}, {Mode: invalidate.PubSub}, {Mode: invalidate.Tracking},
+	{Mode: invalidate.PubSub, Lease: true}, {Mode: invalidate.Tracking, Lease: true},
+	{Mode: invalidate.PubSub, Lease: true, Acked: true}, {Mode: invalidate.Tracking, Lease: true, Acked: true},
 }
 
 func episodeOf(seed uint64) episode {
-	e := variants[seed%uint64(len(variants))]
+	e := episode{Variant: variants[seed%uint64(len(variants))], seed: seed}
 	r := rand.New(rand.NewPCG(seed, 0))
 	ms := func(of ...time.Duration) time.Duration { return of[r.IntN(len(of))] * time.Millisecond }
-	e.seed, e.long, e.fault = seed, ms(1000, 2000, 4000), ms(300, 1000)
+	e.long, e.fault = ms(1000, 2000, 4000), ms(300, 1000)
 	e.pause, e.usual = ms(2, 10, 40, 200), ms(1, 2, 20)
 	return e
 }
 
-func (e episode) String() string {
-	s := e.mode.String()
-	switch {
-	case e.acked:
-		s += "+acked"
-	case e.lease:
-		s += "+lease"
-	}
-	return fmt.Sprintf("seed %d, %s", e.seed, s)
-}
-
-// rules are what e promises.
-func (e episode) rules() history.Rules {
-	if e.mode == invalidate.Off {
-		return history.Rules{Bound: localTTL}
-	}
-	r := history.Rules{NoStepBack: true, AtRest: true}
-	if e.lease {
-		r.Bound = lease
-	}
-	return r
-}
+func (e episode) String() string { return fmt.Sprintf("seed %d, %v", e.seed, e.Variant) }
 
 // run runs e, and returns what its processes did, and how many local hits they had.
 func (e episode) run(t *testing.T) (ops []history.Op, hits uint64) {
@@ -109,15 +86,9 @@ func (e episode) run(t *testing.T) (ops []history.Op, hits uint64) {
 // judge returns what was broken.
 func (e episode) judge(t *testing.T, ops []history.Op) (broken []string) {
 	for key, ops := range history.ByKey(ops, 0) {
-		var all []history.Violation
-		if key < client.Counters {
-			all = history.Check(ops, e.rules())
-		} else {
-			b, undecided, err := history.CheckCounter(ops, time.Minute, "")
-			if err != nil || undecided {
-				t.Errorf("%v: counter %d is undecided: %v", e, key, err)
-			}
-			all = append(b, history.CheckReads(ops, e.rules())...)
+		all, undecided, err := client.Judge(key, ops, e.Rules(), time.Minute, "")
+		if err != nil || undecided {
+			t.Errorf("%v: key %d is undecided: %v", e, key, err)
 		}
 		for _, v := range all {
 			broken = append(broken, v.String())
@@ -134,7 +105,7 @@ func (e episode) late(ops []history.Op) (late []string) {
 	for _, o := range ops {
 		most := 2 * once
 		switch {
-		case o.Kind == history.Update, e.acked && (o.Kind == history.Set || o.Kind == history.Delete):
+		case o.Kind == history.Update, e.Acked && (o.Kind == history.Set || o.Kind == history.Delete):
 			continue
 		case o.Kind == history.Set, o.Kind == history.Delete, o.Kind == history.Incr:
 			most = once

@@ -280,6 +280,33 @@ func Rested(writes *history.Tickets) (keys []int32) {
 	return keys
 }
 
+// Truth returns what Redis holds of them, as read says, past the library.
+func Truth(writes *history.Tickets, now func() time.Duration, read func(key int32) (value int64, there bool, err error)) (ops []history.Op, err error) {
+	for _, key := range Rested(writes) {
+		o := history.Op{Kind: history.Get, Process: history.Redis, Key: key, Outcome: history.Done, Quiet: true, Call: int64(now())}
+		var there bool
+		if o.Value, there, err = read(key); err != nil {
+			return nil, fmt.Errorf("key %d of Redis: %w", key, err)
+		}
+		if !there {
+			o.Kind = history.Missing
+		}
+		o.Return = int64(now())
+		ops = append(ops, o)
+	}
+	return ops, nil
+}
+
+// Judge returns the promises that the history of one key broke. Undecided: limit was
+// too short for that of a counter, whose picture goes into dir, if that is not empty.
+func Judge(key int32, ops []history.Op, rules history.Rules, limit time.Duration, dir string) (broken []history.Violation, undecided bool, err error) {
+	if key < Counters {
+		return history.Check(ops, rules), false, nil
+	}
+	broken, undecided, err = history.CheckCounter(ops, limit, dir)
+	return append(broken, history.CheckReads(ops, rules)...), undecided, err
+}
+
 // record writes o down, has do done, and completes what was written.
 func (c *Client) record(o history.Op, do func(*history.Op) error) error {
 	o.Process, o.Client = c.Number, c.number

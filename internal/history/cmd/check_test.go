@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flipcache/flipcache/internal/fleet"
+	"github.com/flipcache/flipcache/internal/history/client"
 	"github.com/flipcache/flipcache/internal/redisserver"
 )
 
@@ -94,7 +95,7 @@ func TestEachDefenceStandsInTheCodeOnce(t *testing.T) {
 		} else if lines := strings.Count(string(code), "\n"); strings.Count(without, "\n") != lines || strings.Contains(without, d.holds) && !strings.Contains(d.then, d.holds) {
 			t.Errorf("%s: more or less than one line changes", d.name)
 		}
-		if _, err := parseVariant(d.seenIn); err != nil {
+		if _, err := client.ParseVariant(d.seenIn); err != nil {
 			t.Error(err)
 		}
 		if err := d.compile(t.Context(), t.TempDir(), "./"+path.Dir(d.file)); err != nil {
@@ -113,7 +114,7 @@ func TestArgumentsAreChecked(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"off", "pubsub+lease", "tracking+acked", "tracking+lease+cluster", "pubsub+cluster"} {
-		if v, err := parseVariant(name); err != nil || v.String() != name {
+		if v, err := client.ParseVariant(name); err != nil || v.String() != name {
 			t.Errorf("%q: got %v, %v", name, v, err)
 		}
 	}

@@ -48,7 +48,7 @@ func newJob(ctx context.Context, c fleet.Config) (_ fleet.Job, err error) {
 	}
 	p := &j.process
 	p.Acked = j.own.Acked
-	v, err := parseVariant(j.own.Mode)
+	v, err := client.ParseVariant(j.own.Mode)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func newJob(ctx context.Context, c fleet.Config) (_ fleet.Job, err error) {
 	}
 	j.store, err = hybrid.Open(ctx, hybrid.StoreOptions{
 		Client:       c.ClientOption(),
-		Invalidation: v.mode,
+		Invalidation: v.Mode,
 		MaxStaleness: c.MaxStaleness,
 		Timeout:      c.Timeout,
 	})

@@ -110,10 +110,10 @@ func evaluate(ops []history.Op, rules history.Rules, dir string) (r row, err err
 // one judges one key.
 func one(key int32, ops []history.Op, rules history.Rules, dir string) (broken []history.Violation, undecided bool, age time.Duration, err error) {
 	if key < client.Counters {
-		return history.Check(ops, rules), false, history.Oldest(ops), nil
+		age = history.Oldest(ops)
 	}
-	broken, undecided, err = history.CheckCounter(ops, decide, dir)
-	return append(broken, history.CheckReads(ops, rules)...), undecided, 0, err
+	broken, undecided, err = client.Judge(key, ops, rules, decide, dir)
+	return broken, undecided, age, err
 }
 
 // kept bounds the broken promises of a trial that are written down.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -32,24 +31,24 @@ func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []hist
 	}
 	defer os.RemoveAll(dir)
 	const most = 5 // operations that one call is written down as
-	told := own{Name: fmt.Sprintf("history-%d", time.Now().UnixNano()), Dir: dir, Clients: o.clients, Rate: o.rate, Mode: t.variant.String(), Acked: t.acked}
+	told := own{Name: fmt.Sprintf("history-%d", time.Now().UnixNano()), Dir: dir, Clients: o.clients, Rate: o.rate, Mode: t.Variant.String(), Acked: t.Acked}
 	told.Capacity = most*int(t.duration.Seconds()+1)*o.clients*o.rate + 10_000
 	config := fleet.Config{
-		Workers: o.workers, Keys: 1, Variant: t.variant.String(), Duration: t.duration,
+		Workers: o.workers, Keys: 1, Variant: t.Variant.String(), Duration: t.duration,
 		Chaos: t.chaos, Seed: o.seed,
 	}
 	if config.Own, err = json.Marshal(told); err != nil {
 		return nil, did, err
 	}
-	if t.lease {
-		config.MaxStaleness = lease
+	if t.Lease {
+		config.MaxStaleness = client.Lease
 	}
-	if t.mode == invalidate.Off && t.as == nil {
-		config.LocalTTL = localTTL
+	if t.Mode == invalidate.Off && t.as == nil {
+		config.LocalTTL = client.LocalTTL
 	}
 	var failed error // of the operator
 	began := func() (ended func()) { return func() {} }
-	if t.cluster && t.chaos {
+	if t.Cluster && t.chaos {
 		began = func() func() {
 			stop, err := operate(ctx, o, t, redis.Cluster, told)
 			if err != nil {
@@ -83,7 +82,7 @@ func run(ctx context.Context, o options, t trial, redis fleet.Redis) (ops []hist
 		if err != nil {
 			return nil, did, err
 		}
-		ops = append(ops, slices.Clone(log.Ops())...)
+		ops = append(ops, log.Ops()...)
 		log.Close()
 	}
 	return ops, did, nil
@@ -101,18 +100,11 @@ func truth(ctx context.Context, o rueidis.ClientOption, name, dir string) (ops [
 		return nil, err
 	}
 	defer admin.Close()
-	for _, key := range client.Rested(t) {
-		o := history.Op{Kind: history.Get, Process: history.Redis, Key: key, Outcome: history.Done, Quiet: true, Call: int64(judge.Now())}
-		m := admin.Do(ctx, admin.B().Get().Key(name+":"+strconv.Itoa(int(key))).Build())
-		o.Value, err = m.AsInt64()
+	return client.Truth(t, judge.Now, func(key int32) (value int64, there bool, err error) {
+		value, err = admin.Do(ctx, admin.B().Get().Key(name+":"+strconv.Itoa(int(key))).Build()).AsInt64()
 		if rueidis.IsRedisNil(err) {
-			o.Kind, err = history.Missing, nil
+			return 0, false, nil
 		}
-		if err != nil {
-			return nil, fmt.Errorf("key %d of Redis: %w", key, err)
-		}
-		o.Return = int64(judge.Now())
-		ops = append(ops, o)
-	}
-	return ops, nil
+		return value, true, err
+	})
 }

@@ -13,20 +13,21 @@ import (
 
 	"github.com/flipcache/flipcache/internal/fleet"
 	"github.com/flipcache/flipcache/internal/history"
+	"github.com/flipcache/flipcache/internal/history/client"
 	"github.com/flipcache/flipcache/internal/redisserver"
 )
 
 // A trial is a variant that is run and judged.
 type trial struct {
-	variant
+	client.Variant
 	chaos    bool
 	duration time.Duration
-	as       *variant // whose promises it is judged by; nil: its own
-	without  *defence // nil: the library as it is
+	as       *client.Variant // whose promises it is judged by; nil: its own
+	without  *defence        // nil: the library as it is
 }
 
 func (t trial) String() string {
-	s := t.variant.String()
+	s := t.Variant.String()
 	if t.without != nil {
 		s += " without " + t.without.name
 	}
@@ -49,7 +50,7 @@ func plan(o options) (trials []trial, err error) {
 		t.duration = max(time.Second, o.duration/calmShare)
 	}
 	if o.as != "" {
-		as, err := parseVariant(o.as)
+		as, err := client.ParseVariant(o.as)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +64,7 @@ func plan(o options) (trials []trial, err error) {
 		t.without = &d
 	}
 	for name := range strings.SplitSeq(o.modes, ",") {
-		if t.variant, err = parseVariant(name); err != nil {
+		if t.Variant, err = client.ParseVariant(name); err != nil {
 			return nil, err
 		}
 		trials = append(trials, t)
@@ -75,11 +76,11 @@ func planAll(o options) (trials []trial, err error) {
 	var failed error
 	add := func(names string, f func(*trial)) {
 		for name := range strings.SplitSeq(names, ",") {
-			v, err := parseVariant(name)
+			v, err := client.ParseVariant(name)
 			if err != nil {
 				failed = err
 			}
-			t := trial{variant: v, duration: o.duration / calmShare}
+			t := trial{Variant: v, duration: o.duration / calmShare}
 			f(&t)
 			trials = append(trials, t)
 		}
@@ -88,7 +89,7 @@ func planAll(o options) (trials []trial, err error) {
 	add(standalone, func(*trial) {})
 	add(standalone, func(t *trial) { t.chaos, t.duration = true, o.duration })
 	add("tracking+cluster,tracking+lease+cluster", func(t *trial) { t.chaos, t.duration = true, o.duration })
-	as, err := parseVariant("pubsub+lease")
+	as, err := client.ParseVariant("pubsub+lease")
 	if err != nil {
 		return nil, err
 	}
@@ -156,18 +157,18 @@ func (l *lab) args(t trial) []string {
 	if !t.chaos {
 		duration *= calmShare
 	}
-	return []string{"-mode", t.variant.String(), "-duration", duration.String(), "-chaos=" + strconv.FormatBool(t.chaos),
+	return []string{"-mode", t.Variant.String(), "-duration", duration.String(), "-chaos=" + strconv.FormatBool(t.chaos),
 		"-workers", strconv.Itoa(l.o.workers), "-clients", strconv.Itoa(l.o.clients), "-rate", strconv.Itoa(l.o.rate)}
 }
 
 func (l *lab) run(ctx context.Context, t trial, dir string) (r row, err error) {
-	if t.acked {
+	if t.Acked {
 		if err := fleet.Aged(ctx, l.server.ClientOption()); err != nil {
 			return r, err
 		}
 	}
 	redis := fleet.Redis{Client: l.server.ClientOption(), Pid: l.server.Pid()}
-	if t.cluster {
+	if t.Cluster {
 		if l.cluster == nil {
 			if l.cluster, err = redisserver.StartCluster(3, 1); err != nil {
 				return r, err
@@ -179,17 +180,17 @@ func (l *lab) run(ctx context.Context, t trial, dir string) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	if t.cluster && t.chaos {
+	if t.Cluster && t.chaos {
 		fmt.Fprintf(l.log, "%v: %d masters killed, %d failovers, %d slots moved\n", t, did.Kills, did.Failovers, did.Moves)
 	}
-	rules := t.rules()
+	rules := t.Rules()
 	if t.as != nil {
-		rules = t.as.rules()
+		rules = t.as.Rules()
 	}
 	if r, err = evaluate(ops, rules, dir); err != nil {
 		return r, err
 	}
-	r.Variant, r.Faults = t.variant.String(), t.chaos
+	r.Variant, r.Faults = t.Variant.String(), t.chaos
 	if t.as != nil {
 		r.As = t.as.String()
 	}
