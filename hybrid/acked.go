@@ -52,13 +52,13 @@ func (c *Cache[K, V]) confirm(ctx context.Context, keys ...K) error {
 		}
 	}
 	confirm := func() error { return c.store.stream.Confirm(ctx, c.data, c.name, written...) }
-	var err error
-	if !c.store.greeting.UnderWay() {
+	var err, late error
+	if c.store.greeting.UnderWay() {
+		err, late = inTime(ctx, c.store, confirm)
+	} else {
 		err = confirm()
-	} else if failed, late := inTime(ctx, c.store, confirm); failed != nil || late != nil {
-		err = cmp.Or(late, failed)
 	}
-	if err != nil {
+	if err = cmp.Or(late, err); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 	}
 	return nil

@@ -101,7 +101,7 @@ func (s *Store) connect(ctx context.Context, o StoreOptions) (c connection, err 
 	connections, hangUp := context.WithCancel(context.Background())
 	c.hangUp, c.ear, c.conns = hangUp, new(atomic.Pointer[invalidate.Stream]), new(dial.Conns)
 	ear := c.ear
-	o.Client.DialCtxFn = s.greeting.Dial(o.Client)
+	o.Client.DialCtxFn = s.greeting.Dial(o.Client) // the stream dials by it, too
 	until := dial.Until(connections, o.Client, c.conns)
 	data.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		if stream := ear.Load(); stream != nil {
