@@ -277,7 +277,7 @@ func TestLosingTheProbesConnectionIsNoCut(t *testing.T) {
 	t.Parallel()
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	st := listen(t, s, probing(100*time.Millisecond))
+	st := listen(t, s, probing(400*time.Millisecond))
 	joined(t, st, "n")
 	for range 20 {
 		before := st.heardProbe()
