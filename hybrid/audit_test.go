@@ -226,6 +226,7 @@ func TestAuditHasRedisTrackNothing(t *testing.T) {
 	a, e := newAuditor(p.Cache, 1), p.flights.Hit("k")
 	redistest.Do(t, admin, "SET", "n:k", "2")
 	eventually(t, "the change is heard", func() bool { return !p.held("k") })
+	fence(t, st) // and is counted
 	before, fills := p.counters.received.Load(), p.fillCount()
 	a.check(ctx, []probe[string, string]{{entry: e}})
 	redistest.Do(t, admin, "SET", "n:k", "3")

@@ -259,11 +259,7 @@ func TestWhatIsSetAsideStandsForASilentRedisOnly(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Real(t)
-			st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: mode, ServeStaleFor: math.MaxInt64, Timeout: 200 * time.Millisecond})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
+			st := openStore(t, s, mode, func(o *StoreOptions) { o.ServeStaleFor, o.Timeout = math.MaxInt64, 200*time.Millisecond })
 			c := newOn(t, st, "n", Options[string, int]{})
 			if err := errors.Join(c.Set(ctx, "k", 1), c.Set(ctx, "other", 1)); err != nil {
 				t.Fatal(err)
@@ -293,11 +289,7 @@ func TestWhatIsSetAsideStandsForASilentRedisOnly(t *testing.T) {
 func TestWhatIsSetAsideHidesNoAnswerOfRedis(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub, ServeStaleFor: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	st := openStore(t, s, invalidate.PubSub, func(o *StoreOptions) { o.ServeStaleFor = time.Minute })
 	c := newOn(t, st, "n", Options[string, int]{})
 	if err := c.Set(ctx, "k", 1); err != nil {
 		t.Fatal(err)

@@ -31,9 +31,13 @@ type peer[K Key, V any] struct {
 	store *Store
 }
 
+// unhurried is the Timeout of tests that say none: on a machine where the servers of many
+// tests share two cores, the default is too near.
+const unhurried = 5 * defaultTimeout
+
 func openStore(t testing.TB, s redistest.Server, mode invalidate.Mode, change ...func(*StoreOptions)) *Store {
 	t.Helper()
-	o := StoreOptions{Client: s.ClientOption(), Invalidation: mode}
+	o := StoreOptions{Client: s.ClientOption(), Invalidation: mode, Timeout: unhurried}
 	for _, f := range change {
 		f(&o)
 	}

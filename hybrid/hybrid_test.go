@@ -47,17 +47,13 @@ type process struct {
 // join opens a Store on s, and the cache "n" on it.
 func join(t testing.TB, s redistest.Server, mode invalidate.Mode, change ...func(*StoreOptions, *Options[string, string])) process {
 	t.Helper()
-	so := StoreOptions{Client: s.ClientOption(), Invalidation: mode}
 	var o Options[string, string]
-	for _, f := range change {
-		f(&so, &o)
-	}
-	st := opened(t, so)
-	c, err := New(st, "n", o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return process{c, st}
+	st := openStore(t, s, mode, func(so *StoreOptions) {
+		for _, f := range change {
+			f(so, &o)
+		}
+	})
+	return process{newOn(t, st, "n", o), st}
 }
 
 func (p process) set(t testing.TB, key, value string) {

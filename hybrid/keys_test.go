@@ -110,11 +110,7 @@ type namedKey string
 func TestKeysStandInRedisAsNameColonKey(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
 		admin := redistest.Client(t, s)
-		st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer st.Close()
+		st := openStore(t, s, invalidate.PubSub)
 		roundTrip(t, st, admin, "string", map[string]string{
 			"plain": "plain", "": "", "a:b": "a:b", ":": ":", "{tag}x": "{tag}x", "a}b": "a}b", "{}": "{}", "-1": "-1", "\r\n\x00\xff": "\r\n\x00\xff"})
 		roundTrip(t, st, admin, "named", map[namedKey]string{"x": "x", "": ""})

@@ -103,7 +103,8 @@ func TestNothingIsLeftOfACacheThatWasRefused(t *testing.T) {
 func TestCloseDoesNotWaitForAWatcher(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	p := join(t, s, invalidate.PubSub)
+	const timeout = time.Second
+	p := join(t, s, invalidate.PubSub, func(o *StoreOptions, _ *Options[string, string]) { o.Timeout = timeout })
 	inside, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
 	var once sync.Once
@@ -113,7 +114,7 @@ func TestCloseDoesNotWaitForAWatcher(t *testing.T) {
 	})
 	redistest.Do(t, admin, "CLIENT", "KILL", "TYPE", "pubsub")
 	<-inside
-	within(t, defaultTimeout+5*time.Second, "Close while a function given to OnState blocks", func() { p.store.Close() })
+	within(t, timeout+5*time.Second, "Close while a function given to OnState blocks", func() { p.store.Close() })
 }
 
 // R36.

@@ -170,15 +170,8 @@ func TestBytesThatDoNotDecodeAreLoadedAndOverwritten(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redisserver.Server) {
 		for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
 			admin := redistest.Client(t, s)
-			st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: mode})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
-			c, err := New(st, "n", Options[string, int]{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			st := openStore(t, s, mode)
+			c := newOn(t, st, "n", Options[string, int]{})
 			for name, foreign := range map[string][]string{
 				"a string": {"SET", "n:k", "not a number"}, "an empty string": {"SET", "n:k", ""}, "zeros": {"SET", "n:k", "\x00\x00"},
 				"a hash": {"HSET", "n:k", "f", "v"}, "a list": {"RPUSH", "n:k", "v"}, "a set": {"SADD", "n:k", "v"},
@@ -211,19 +204,12 @@ func TestBytesThatDoNotDecodeAreLoadedAndOverwritten(t *testing.T) {
 func TestBytesThatWereReplacedDuringTheLoadStay(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	c, err := New(st, "m", Options[string, int]{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := openStore(t, s, invalidate.PubSub)
+	c := newOn(t, st, "m", Options[string, int]{})
 	for _, now := range []string{"8", "other rubbish"} {
 		redistest.Do(t, admin, "SET", "m:k", "rubbish")
 		c.flights.DropAll()
-		_, err = c.GetOrLoad(ctx, "k", func(context.Context, string) (int, error) {
+		_, err := c.GetOrLoad(ctx, "k", func(context.Context, string) (int, error) {
 			redistest.Do(t, admin, "SET", "m:k", now)
 			return 7, nil
 		})

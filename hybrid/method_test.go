@@ -103,22 +103,15 @@ func (huge) Decode(b []byte) (int, error) { return len(b), nil }
 func TestValueOverTheLimitIsRefusedBeforeItIsSent(t *testing.T) {
 	s := redistest.Real(t)
 	admin := redistest.Client(t, s)
-	st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: invalidate.PubSub})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	c, err := New(st, "n", Options[string, int]{Codec: huge{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := openStore(t, s, invalidate.PubSub)
+	c := newOn(t, st, "n", Options[string, int]{Codec: huge{}})
 	if err := c.Set(ctx, "k", 10); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, c.Set(ctx, "k", 512<<20+1), ErrTooLarge, "n:k", "512")
 	refused(t, c.SetTTL(ctx, "k", 512<<20+1, time.Second), ErrTooLarge, "n:k")
 	refused(t, c.SetMany(ctx, map[string]int{"k": 512<<20 + 1, "l": 5}), ErrTooLarge, "n:k")
-	_, err = c.GetOrLoad(ctx, "m", func(context.Context, string) (int, error) { return 512<<20 + 1, nil })
+	_, err := c.GetOrLoad(ctx, "m", func(context.Context, string) (int, error) { return 512<<20 + 1, nil })
 	refused(t, err, ErrTooLarge, "n:m")
 	if n, err := c.Get(ctx, "k"); n != 10 || err != nil {
 		t.Errorf("what was stored before: got %d, %v", n, err)

@@ -65,11 +65,7 @@ func TestOpenSaysWhatIsWrongWithItsOptions(t *testing.T) {
 
 func TestNewSaysWhatIsWrongWithItsOptions(t *testing.T) {
 	s := redistest.Embedded(t)
-	st, err := Open(ctx, StoreOptions{Client: s.ClientOption()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	st := openStore(t, s, invalidate.Off)
 	type options = Options[string, string]
 	for _, test := range []struct {
 		name  string
@@ -116,12 +112,8 @@ func TestNewSaysWhatIsWrongWithItsOptions(t *testing.T) {
 
 func TestNewNeedsACodecForWhatHasNoDefault(t *testing.T) {
 	s := redistest.Embedded(t)
-	st, err := Open(ctx, StoreOptions{Client: s.ClientOption()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	_, err = New(st, "chan", Options[string, chan int]{})
+	st := openStore(t, s, invalidate.Off)
+	_, err := New(st, "chan", Options[string, chan int]{})
 	refused(t, err, ErrOption, "Codec", "chan")
 	_, err = New(st, "func", Options[string, func()]{})
 	refused(t, err, ErrOption, "Codec", "func")
@@ -132,11 +124,7 @@ func TestNewNeedsACodecForWhatHasNoDefault(t *testing.T) {
 func TestNewRefusesNamesThatAreTakenOrWouldMixKeys(t *testing.T) {
 	s := redistest.Embedded(t)
 	for _, mode := range []invalidate.Mode{invalidate.Off, invalidate.PubSub} {
-		st, err := Open(ctx, StoreOptions{Client: s.ClientOption(), Invalidation: mode})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer st.Close()
+		st := openStore(t, s, mode)
 		for _, name := range []string{"a", "b:c", "a2", "a\nb", "t[ab]", "\xff"} {
 			if _, err := New(st, name, Options[string, string]{}); err != nil {
 				t.Errorf("%q: %v", name, err)
