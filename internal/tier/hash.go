@@ -26,8 +26,6 @@ type hasher[K comparable] struct {
 // generic type, so that they are small enough to be inlined.
 type secret [2]uint64
 
-const spread = 0x1d8e4e27c47d124f // as in wyhash
-
 type keyKind uint8
 
 const (
@@ -82,9 +80,10 @@ func (h *hasher[K]) hash(key K) uint64 {
 	return maphash.Comparable(h.seed, key)
 }
 
-// short is hash of a string of 8 to 16 bytes.
+// short is hash of a string of 8 to 16 bytes: mix, written out to be inlined.
 func (k *secret) short(s string) uint64 {
-	return k.mix(len(s), word(s, 0), word(s, len(s)-8))
+	hi, lo := bits.Mul64(word(s, 0)^k[0], word(s, len(s)-8)^k[1])
+	return mix(lo^uint64(len(s)), hi^k[1])
 }
 
 // sameShort is s == t, of two strings of 8 to 16 bytes, without a call.
@@ -96,8 +95,12 @@ func sameShort(s, t string) bool {
 // isShort says whether s is of 8 to 16 bytes.
 func isShort(s string) bool { return uint(len(s)-8) <= 8 }
 
+// mix multiplies twice, as wyhash does at its end: of one product the upper bits step
+// evenly through what they can be while a key counts up, and with some secrets through
+// few of it.
 func (k *secret) mix(n int, a, b uint64) uint64 {
-	return mix(a^k[0], b^k[1]^uint64(n)*spread)
+	hi, lo := bits.Mul64(a^k[0], b^k[1])
+	return mix(lo^uint64(n), hi^k[1])
 }
 
 func mix(a, b uint64) uint64 {

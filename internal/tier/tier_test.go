@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 
@@ -267,76 +266,6 @@ func TestKeysOfOneHashAreKeptApart(t *testing.T) {
 		}
 	}
 	check(t, tr)
-}
-
-func TestHashesSpread(t *testing.T) {
-	spread := func(t *testing.T, name string, hash func(i int) uint64) {
-		const n = 1 << 16
-		seen := map[uint64]bool{}
-		var shards, tags, homes [16]int
-		for i := range n {
-			h := hash(i)
-			seen[h] = true
-			shards[h>>shardBits&15]++
-			tags[h&15]++
-			homes[h>>60]++
-		}
-		if len(seen) < n-2 {
-			t.Errorf("%s: %d hashes of %d keys", name, len(seen), n)
-		}
-		for _, counts := range [][16]int{shards, tags, homes} {
-			for _, c := range counts {
-				if c < n/16*8/10 || c > n/16*12/10 {
-					t.Errorf("%s: %d of %d keys are in one part of 16", name, c, n)
-				}
-			}
-		}
-	}
-	ints, texts := newHasher[int](), newHasher[string]()
-	words, pairs := newHasher[uint32](), newHasher[[2]int]()
-	// Not drawn anew each time: with one secret in 500 a sixteenth is a quarter too large.
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, s := range []*secret{&ints.secret, &texts.secret, &words.secret} {
-		*s = secret{r.Uint64(), r.Uint64()}
-	}
-	spread(t, "int", func(i int) uint64 { return ints.hash(i) })
-	spread(t, "int * 2^32", func(i int) uint64 { return ints.hash(i << 16) })
-	spread(t, "uint32", func(i int) uint64 { return words.hash(uint32(i)) })
-	spread(t, "pair", func(i int) uint64 { return pairs.hash([2]int{i, 1}) })
-	for _, pad := range []int{0, 1, 3, 5, 9, 12, 20, 40} {
-		spread(t, fmt.Sprintf("text and %d bytes", pad), func(i int) uint64 {
-			return texts.hash(fmt.Sprintf("%05d", i) + strings.Repeat("x", pad))
-		})
-		spread(t, fmt.Sprintf("%d bytes and text", pad), func(i int) uint64 {
-			return texts.hash(strings.Repeat("x", pad) + fmt.Sprintf("%05d", i))
-		})
-	}
-	type name string
-	if named := newHasher[name](); named.kind != stringKey {
-		t.Error("a named string is no string")
-	}
-}
-
-func TestShortStringsCompareAllTheirBytes(t *testing.T) {
-	for n := 8; n <= 16; n++ {
-		a := strings.Repeat("a", n)
-		if !isShort(a) || !sameShort(a, strings.Clone(a)) {
-			t.Errorf("%q is not itself", a)
-		}
-		for i := range n {
-			if b := a[:i] + "b" + a[i+1:]; sameShort(a, b) {
-				t.Errorf("%q is %q", a, b)
-			}
-		}
-		if sameShort(a, a+"a") || sameShort(a+"a", a) {
-			t.Errorf("%q is one longer", a)
-		}
-	}
-	for _, n := range []int{0, 7, 17, 40} {
-		if isShort(strings.Repeat("a", n)) {
-			t.Errorf("%d bytes are short", n)
-		}
-	}
 }
 
 func TestWhatHasExpiredLeavesFirst(t *testing.T) {
