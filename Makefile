@@ -117,7 +117,7 @@ simulate-defences: ## the same with one defence after the other taken out: each 
 	go test -count=1 -v -timeout 60m -run '^TestSimulationMissesEachDefence$$' ./invalidate -sim.removed
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME=10s, and 1,000 random runs of the cache beside a plain map (4 minutes)
+fuzz: ## every fuzz target for FUZZTIME=10s, and 1,000 random runs of the cache beside a plain map (7 minutes)
 	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file _ name; do \
 		name=$${name#func }; echo "$${file%/*} $$name"; \
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),10s) "$${file%/*}" >.fuzz.log 2>&1; code=$$?; \

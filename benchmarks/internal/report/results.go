@@ -126,7 +126,7 @@ func Benchmarks(ctx context.Context, dir, pkg string, run Run) (*Results, Machin
 	if len(r.All) == 0 {
 		return nil, m, fmt.Errorf("no benchmark matches %q", run.Bench)
 	}
-	m.CPU, m.Cores, m.Go, m.Redis = r.Config["cpu"], r.Config["cores"], r.Config["go"], r.Config["redis"]
+	m.CPU, m.Cores, m.Go, m.Redis = strings.TrimSpace(r.Config["cpu"]), r.Config["cores"], r.Config["go"], r.Config["redis"]
 	m.System = r.Config["goos"] + "/" + r.Config["goarch"]
 	m.LoadAfter = Load()
 	return r, m, nil
