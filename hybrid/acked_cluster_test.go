@@ -175,10 +175,10 @@ func ackedWhileSlotsMove(t *testing.T, server redistest.Server, mode invalidate.
 	over := make(chan struct{})
 	var wg sync.WaitGroup
 	var judged, acked atomic.Int64
-	var readers []*Cache[string, string]
+	var readers []process
 	for range 2 {
 		r := join(t, s, mode, lease)
-		readers = append(readers, r.Cache)
+		readers = append(readers, r)
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				select {

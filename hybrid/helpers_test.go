@@ -106,6 +106,14 @@ func (p peer[K, V]) must(t testing.TB, err error) {
 // held says whether the local tier would answer for key.
 func (c *Cache[K, V]) held(key K) bool { return c.flights.Hit(key) != nil }
 
+// hitsOf returns how many reads of ps were answered locally.
+func hitsOf[P interface{ Stats() Stats }](ps []P) (n uint64) {
+	for _, p := range ps {
+		n += p.Stats().Hits
+	}
+	return n
+}
+
 // fills returns how often c has read a value from Redis.
 func (c *Cache[K, V]) fillCount() uint64 { return c.counters.fills.Load() }
 

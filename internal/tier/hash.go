@@ -80,10 +80,9 @@ func (h *hasher[K]) hash(key K) uint64 {
 	return maphash.Comparable(h.seed, key)
 }
 
-// short is hash of a string of 8 to 16 bytes: mix, written out to be inlined.
+// short is hash of a string of 8 to 16 bytes.
 func (k *secret) short(s string) uint64 {
-	hi, lo := bits.Mul64(word(s, 0)^k[0], word(s, len(s)-8)^k[1])
-	return mix(lo^uint64(len(s)), hi^k[1])
+	return k.mix(len(s), word(s, 0), word(s, len(s)-8))
 }
 
 // sameShort is s == t, of two strings of 8 to 16 bytes, without a call.
@@ -100,7 +99,8 @@ func isShort(s string) bool { return uint(len(s)-8) <= 8 }
 // few of it.
 func (k *secret) mix(n int, a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a^k[0], b^k[1])
-	return mix(lo^uint64(n), hi^k[1])
+	hi, lo = bits.Mul64(lo^uint64(n), hi^k[1])
+	return hi ^ lo
 }
 
 func mix(a, b uint64) uint64 {
